@@ -1,0 +1,8 @@
+//! kubepki owns the PKI of a self-managed Kubernetes cluster.
+//!
+//! The flow of every command: `cli` → `observe` → `diagnose` → `plan` → `apply` → `verify` → `report`. The rooms
+//! and the doors between them are described in `docs/architecture.md` and enforced by `tests/engine/architecture.rs`.
+
+pub mod error;
+pub mod node;
+pub mod plan;

@@ -1,0 +1,2 @@
+//! Parse, run, print, exit code; nothing else.
+fn main() {}

@@ -1,0 +1,6 @@
+//! Findings and wishes to changes: pure functions, no input or output, no key material.
+//!
+//! A plan says everything that will happen before anything does; `--what-if` prints it and ends. An empty plan
+//! means there is nothing to do.
+
+pub mod operation;

@@ -112,7 +112,8 @@ mod tests {
     #[test]
     fn the_outermost_failure_decides_the_exit_code_and_every_hint_is_kept_once() {
         let inner: anyhow::Result<()> = Err(Failure::not_found("no such node").hint("kubepki list").into());
-        let error = inner.context(Failure::partial("stopped").hint("kubepki list")).context("outer words").unwrap_err();
+        let error =
+            inner.context(Failure::partial("stopped").hint("kubepki list")).context("outer words").expect_err("failed");
         assert_eq!(exit_code(&error), ExitCode::Partial);
         assert_eq!(hints(&error), ["kubepki list"]);
     }

@@ -5,4 +5,5 @@
 
 pub mod error;
 pub mod node;
+pub mod pki;
 pub mod plan;

@@ -1,0 +1,93 @@
+//! The few pieces of DER that certificates, requests and keys share.
+//!
+//! rcgen re-encodes names, keeps one value per attribute type and drops extensions it does not know, so what kubepki
+//! issues is written here over raw bytes: an issuer's name is the CA's subject, byte for byte.
+
+use time::OffsetDateTime;
+use yasna::models::{GeneralizedTime, ObjectIdentifier, UTCTime};
+use yasna::{DERWriter, Tag};
+
+/// An object identifier, by its numbers.
+pub type Oid = Vec<u64>;
+
+/// One X.509 extension, its value as raw DER (RFC 5280 section 4.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extension {
+    /// `extnID`.
+    pub oid: Oid,
+    /// Whether a reader that does not know it must refuse the certificate.
+    pub critical: bool,
+    /// Content of `extnValue`, DER.
+    pub value: Vec<u8>,
+}
+
+/// Subject key identifier, RFC 5280 section 4.2.1.2.
+pub const OID_SKI: &[u64] = &[2, 5, 29, 14];
+/// Key usage, section 4.2.1.3.
+pub const OID_KEY_USAGE: &[u64] = &[2, 5, 29, 15];
+/// Subject alternative name, section 4.2.1.6.
+pub const OID_SAN: &[u64] = &[2, 5, 29, 17];
+/// Basic constraints, section 4.2.1.9.
+pub const OID_BASIC_CONSTRAINTS: &[u64] = &[2, 5, 29, 19];
+/// Authority key identifier, section 4.2.1.1.
+pub const OID_AKI: &[u64] = &[2, 5, 29, 35];
+/// Extended key usage, section 4.2.1.12.
+pub const OID_EXTENDED_KEY_USAGE: &[u64] = &[2, 5, 29, 37];
+/// PKCS#9 extension request of a CSR, RFC 2985 section 5.4.2.
+pub const OID_EXTENSION_REQUEST: &[u64] = &[1, 2, 840, 113_549, 1, 9, 14];
+
+impl Extension {
+    /// An extension from its object identifier, criticality and DER value.
+    pub fn new(oid: &[u64], critical: bool, value: Vec<u8>) -> Self {
+        Self { oid: oid.to_vec(), critical, value }
+    }
+
+    /// Writes the `Extension` SEQUENCE; `critical` only when true, as DER wants defaults left out.
+    pub(crate) fn write(&self, writer: DERWriter<'_>) {
+        writer.write_sequence(|sequence| {
+            sequence.next().write_oid(&ObjectIdentifier::from_slice(&self.oid));
+            if self.critical {
+                sequence.next().write_bool(true);
+            }
+            sequence.next().write_bytes(&self.value);
+        });
+    }
+}
+
+/// Writes a `Time`: UTCTime before 2050, GeneralizedTime from then on (RFC 5280 section 4.1.2.5).
+pub(crate) fn write_time(writer: DERWriter<'_>, time: OffsetDateTime) {
+    let whole = time.replace_nanosecond(0).unwrap_or(time).to_offset(time::UtcOffset::UTC);
+    if (1950..2050).contains(&whole.year()) {
+        writer.write_utctime(&UTCTime::from_datetime(whole));
+    } else {
+        writer.write_generalized_time(&GeneralizedTime::from_datetime(whole));
+    }
+}
+
+/// Writes an `AlgorithmIdentifier` without parameters, or with NULL for RSA (RFC 4055 section 5).
+pub(crate) fn write_algorithm(writer: DERWriter<'_>, oid: &[u64], null_parameters: bool) {
+    writer.write_sequence(|sequence| {
+        sequence.next().write_oid(&ObjectIdentifier::from_slice(oid));
+        if null_parameters {
+            sequence.next().write_null();
+        }
+    });
+}
+
+/// The `SET OF`-free wrapper of already encoded items: SEQUENCE OF raw DER values.
+pub(crate) fn sequence_of(items: &[Vec<u8>]) -> Vec<u8> {
+    yasna::construct_der(|writer| {
+        writer.write_sequence(|sequence| {
+            for item in items {
+                sequence.next().write_der(item);
+            }
+        });
+    })
+}
+
+/// An implicitly tagged OCTET STRING content, as general names and key identifiers have it.
+pub(crate) fn implicit_bytes(tag: u64, bytes: &[u8]) -> Vec<u8> {
+    yasna::construct_der(|writer| {
+        writer.write_tagged_implicit(Tag::context(tag), |inner| inner.write_bytes(bytes));
+    })
+}

@@ -1,0 +1,25 @@
+//! What things are: certificates, keys, names, bundles, kubeconfigs, profiles, as pure values.
+//!
+//! Nothing here reads a file or a clock. Parsers take bytes from strangers: they return errors and never panic.
+
+pub mod algorithm;
+pub mod certificate;
+pub mod chain;
+pub mod csr;
+pub mod der;
+pub mod issue;
+pub mod lifetime;
+pub mod name;
+pub mod pem_file;
+pub mod private_key;
+pub mod san;
+pub mod usage;
+
+/// Writes bytes as lower-case hex without separators.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
+pub mod interrupt;
 pub mod local;
 
 /// Files larger than this are not read: nothing a Kubernetes PKI holds comes near it (bytes).

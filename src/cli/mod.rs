@@ -1,0 +1,122 @@
+//! Words to requests: the only room that knows clap, one file per command.
+//!
+//! A command is a struct of options, whose doc comment is its help, and a `run` below it. Adding one takes a file, a
+//! line in [`Command`] and a line in the match of [`Command::run`]. Nothing here decides anything about certificates.
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::error::{self, ExitCode};
+use crate::report::Ui;
+
+pub mod change;
+pub mod completion;
+pub mod environment;
+pub mod global;
+pub mod session;
+pub mod version;
+
+use session::Session;
+
+const ABOUT_EXIT_CODES: &str = "\
+Exit codes:
+    0  done, nothing to do, or nothing wrong
+    1  failed or cancelled; nothing changed
+    2  usage: an option, a cluster file or a spec is wrong
+    3  not found: cluster, node, certificate, identity
+    4  check: attention (past the warning threshold)
+    5  check: broken (expired, not yet valid, revoked, untrusted, key mismatch, missing, unreadable)
+    6  partial: some nodes not reached or not finished; state kept
+  130  interrupted; state kept
+
+Every option can be preset by an environment variable: --cluster-file by KUBEPKI_CLUSTER_FILE. The command line wins.
+
+Examples:
+  kubepki check-expiry
+  kubepki check-expiry --pki-dir ./pki -o json --query \"certificates[?status!='ok'].name\"
+  kubepki rotate-certs --what-if
+  kubepki rotate-certs --only leaf --yes";
+
+/// Own the PKI of a self-managed Kubernetes cluster
+///
+/// Creates, checks and rotates its certificates, certificate authorities, service-account keys and kubeconfigs, on this
+/// machine, in a folder or on a mounted disk. Private keys stay where they are, and nothing is changed unasked.
+#[derive(Debug, Parser)]
+#[command(name = "kubepki", version, after_help = ABOUT_EXIT_CODES, max_term_width = 120)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    propagate_version = true,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: global::GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    #[allow(missing_docs, reason = "the doc comment of the options is the help text")]
+    Completion(completion::CompletionArgs),
+    #[allow(missing_docs, reason = "the doc comment of the options is the help text")]
+    Version(version::VersionArgs),
+}
+
+impl Command {
+    fn run(&self, session: &mut Session) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Completion(args) => completion::run(args, session),
+            Self::Version(args) => version::run(args, session),
+        }
+    }
+}
+
+/// The whole command line as clap knows it, with the environment variables that preset its options.
+pub fn command() -> clap::Command {
+    let command = Cli::command().mut_subcommands(|command| command.display_name("kubepki"));
+    environment::preset_options(command)
+}
+
+/// Runs the program with `arguments` (the first is the program's own name) and returns its exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    completion::answer_shell();
+    let parsed = global::colour_help(command(), &arguments).try_get_matches_from(arguments);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { ExitCode::Usage } else { ExitCode::Done };
+            // A closed pipe is no reason to complain about a help text nobody reads to its end.
+            let _ = error.print();
+            return code;
+        }
+    };
+    let ui = match cli.global.ui() {
+        Ok(ui) => ui,
+        Err(error) => {
+            Ui::plain().error(&error);
+            return error::exit_code(&error);
+        }
+    };
+    let outcome = Session::start(ui.clone()).and_then(|mut session| cli.command.run(&mut session));
+    outcome.unwrap_or_else(|error| {
+        ui.error(&error);
+        error::exit_code(&error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+}

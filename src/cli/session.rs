@@ -1,0 +1,120 @@
+//! What every command gets: the time, the printer, the question to the operator, and the wish to stop.
+//!
+//! The clock is read here, once, and nowhere else: everything a run does and says refers to the same moment.
+
+use std::path::PathBuf;
+
+use time::OffsetDateTime;
+
+use super::change::ChangeArgs;
+use crate::error::{ExitCode, Failure};
+use crate::node::interrupt::Interrupt;
+use crate::plan::operation::Operation;
+use crate::report::prompt::{Answer, Terminal};
+use crate::report::table::Look;
+use crate::report::{Report, Ui, View};
+
+/// One run of the program.
+#[derive(Debug)]
+pub struct Session {
+    /// When the run began: UTC, whole seconds.
+    pub now: OffsetDateTime,
+    /// Prints results and messages.
+    pub ui: Ui,
+    /// Set by Ctrl-C and SIGTERM; work asks it between two effects.
+    pub interrupt: Interrupt,
+}
+
+/// What is to be done with a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Carry it out.
+    Apply,
+    /// It was printed as the result; end with exit code 0.
+    OnlyShow,
+}
+
+impl Session {
+    /// Starts the run: reads the clock and listens for signals.
+    ///
+    /// # Errors
+    /// When the system refuses signal handlers.
+    pub fn start(ui: Ui) -> anyhow::Result<Self> {
+        let now = OffsetDateTime::now_utc();
+        let now = now.replace_nanosecond(0).unwrap_or(now);
+        Ok(Self { now, ui, interrupt: Interrupt::listen()? })
+    }
+
+    /// Prints a result.
+    ///
+    /// # Errors
+    /// See [`Ui::result`].
+    pub fn result(&self, report: &dyn Report) -> anyhow::Result<()> {
+        self.ui.result(report, self.now)
+    }
+
+    /// The user's home folder.
+    ///
+    /// # Errors
+    /// A usage failure when HOME is not set.
+    pub fn home(&self) -> anyhow::Result<PathBuf> {
+        home().ok_or_else(|| Failure::usage("HOME is not set, so ~/.kubepki and ~/.kube cannot be found").into())
+    }
+
+    /// Asks whether `plan` is to be carried out, as the options of every changing command want it: `--what-if` prints
+    /// the plan as the result, `--yes` agrees, otherwise `question` is asked on the terminal under the plan. With
+    /// `--confirm` one question is asked for each node as well.
+    ///
+    /// # Errors
+    /// When the answer is no, or when there is nobody to ask.
+    pub fn decide(&self, change: &ChangeArgs, plan: &Operation, question: &str) -> anyhow::Result<Decision> {
+        if change.what_if {
+            self.result(plan)?;
+            return Ok(Decision::OnlyShow);
+        }
+        if change.yes && !change.confirm {
+            return Ok(Decision::Apply);
+        }
+        let mut preface = Some(plan.view(self.now));
+        let mut questions = Vec::new();
+        if !change.yes {
+            questions.push(question.to_owned());
+        }
+        if change.confirm {
+            questions.extend(plan.nodes.iter().map(|node| format!("Change node {}?", node.name)));
+        }
+        for question in questions {
+            self.agree(preface.take().as_ref(), &question)?;
+        }
+        Ok(Decision::Apply)
+    }
+
+    /// Asks `question` on the terminal, under `preface` if there is one.
+    ///
+    /// # Errors
+    /// When the answer is no (exit code 1), when there is no terminal (exit code 1, the hint says `--yes`), or when the
+    /// run was interrupted (130).
+    pub fn agree(&self, preface: Option<&View>, question: &str) -> anyhow::Result<()> {
+        let Some(mut terminal) = Terminal::open() else {
+            return Err(Failure::failed(format!(
+                "nothing changed: there is no terminal for the question {question:?}"
+            ))
+            .hint("--yes answers it; --what-if shows the plan")
+            .into());
+        };
+        if let Some(preface) = preface {
+            let look = Look { width: terminal.width(), coloured: self.ui.colour_messages };
+            terminal.show(&format!("{}\n", preface.render(look)))?;
+        }
+        match terminal.ask(question, &|| self.interrupt.is_asked())? {
+            Answer::Yes => Ok(()),
+            Answer::No => Err(Failure::failed("cancelled, nothing changed").into()),
+            Answer::Interrupted => Err(Failure::new(ExitCode::Interrupted, "interrupted, nothing changed").into()),
+        }
+    }
+}
+
+/// The user's home folder, where it is known.
+pub fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
+}

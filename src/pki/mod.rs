@@ -8,6 +8,7 @@ pub mod chain;
 pub mod csr;
 pub mod der;
 pub mod issue;
+pub mod kubeconfig;
 pub mod lifetime;
 pub mod name;
 pub mod pem_file;

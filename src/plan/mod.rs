@@ -3,4 +3,5 @@
 //! A plan says everything that will happen before anything does; `--what-if` prints it and ends. An empty plan
 //! means there is nothing to do.
 
+pub mod blueprint;
 pub mod operation;

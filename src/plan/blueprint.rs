@@ -1,0 +1,282 @@
+//! A plan in full: which keys to make, which certificates to issue, which files to write, on which node, in which order.
+//!
+//! A blueprint leaves no choice open and holds no secret: keys are named by id, and those that exist by the file that
+//! holds them. `apply` mints what it names, renders the files and carries them out. The same value, shown, is `--what-if`.
+
+use std::path::PathBuf;
+
+use time::OffsetDateTime;
+
+use super::operation::{FileAction, FileReport, NodeReport, NodeState, Operation, ProvisioningState};
+use crate::pki::algorithm::KeyAlgorithm;
+use crate::pki::certificate::Certificate;
+use crate::pki::name::Name;
+use crate::pki::san::San;
+use crate::pki::usage::ExtendedKeyUsage;
+
+/// Names one key or certificate within a blueprint: kubeadm's id for what the cluster shares (`ca`, `sa`), `NODE/ID` for
+/// what belongs to one node (`cp1/apiserver`).
+pub type Id = String;
+
+/// Everything one command is going to do.
+#[derive(Debug, Clone, Default)]
+pub struct Blueprint {
+    /// The command, as `create-certs`.
+    pub command: String,
+    /// Every key that signs or is certified, made anew or read from a node.
+    pub keys: Vec<KeyPlan>,
+    /// Every certificate to issue, issuers before what they issue.
+    pub certificates: Vec<CertificatePlan>,
+    /// Files per node.
+    pub nodes: Vec<NodeBlueprint>,
+    /// What the operator should know before saying yes.
+    pub warnings: Vec<String>,
+    /// What people must do afterwards, in order.
+    pub next_steps: Vec<String>,
+}
+
+/// One key.
+#[derive(Debug, Clone)]
+pub struct KeyPlan {
+    /// Its name here.
+    pub id: Id,
+    /// Where it comes from.
+    pub source: KeySource,
+}
+
+/// Where a key comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// Made anew.
+    New(KeyAlgorithm),
+    /// Read, when the plan is carried out, from a PEM file on a node.
+    File {
+        /// The node's name.
+        node: String,
+        /// Absolute path there.
+        path: PathBuf,
+    },
+    /// Read from the data embedded in a kubeconfig on a node.
+    Kubeconfig {
+        /// The node's name.
+        node: String,
+        /// Absolute path there.
+        path: PathBuf,
+        /// Name of the user entry.
+        user: String,
+    },
+}
+
+/// One certificate to issue.
+#[derive(Debug, Clone)]
+pub struct CertificatePlan {
+    /// Its name here.
+    pub id: Id,
+    /// The key it certifies.
+    pub key: Id,
+    /// What it says.
+    pub basis: Basis,
+    /// Who signs it.
+    pub issuer: IssuerPlan,
+    /// First second of validity, UTC.
+    pub not_before: OffsetDateTime,
+    /// Last second of validity, UTC, never past the issuer's.
+    pub not_after: OffsetDateTime,
+}
+
+/// What a certificate says.
+#[derive(Debug, Clone)]
+pub enum Basis {
+    /// A new CA.
+    Authority {
+        /// Its subject.
+        subject: Name,
+        /// Its names; kubeadm writes `DNS:` and the common name.
+        sans: Vec<San>,
+    },
+    /// A new leaf.
+    Leaf {
+        /// Its subject.
+        subject: Name,
+        /// Its names.
+        sans: Vec<San>,
+        /// Its extended key usages.
+        usages: Vec<ExtendedKeyUsage>,
+    },
+    /// An existing certificate again: subject bytes and all extensions carried over.
+    Renewal {
+        /// The certificate to follow.
+        old: Box<Certificate>,
+        /// Its names, where they are to differ from the old ones.
+        sans: Option<Vec<San>>,
+    },
+}
+
+/// Who signs a certificate.
+#[derive(Debug, Clone)]
+pub enum IssuerPlan {
+    /// Its own key: a root.
+    Itself,
+    /// Another certificate of this blueprint, with its key.
+    Planned(Id),
+    /// A CA that stays as it is.
+    Existing {
+        /// The CA's certificate.
+        certificate: Box<Certificate>,
+        /// Its key, among the blueprint's keys.
+        key: Id,
+    },
+    /// Somebody who holds the CA's key elsewhere: only a signing request is written.
+    External,
+}
+
+/// The files of one node, in the order in which they are written; a key stands right before its certificate.
+#[derive(Debug, Clone)]
+pub struct NodeBlueprint {
+    /// The node's name, or `local`.
+    pub node: String,
+    /// What happens to each file.
+    pub files: Vec<PlannedFile>,
+    /// Components that hold old copies of these files and must be restarted, as `kube-apiserver`.
+    pub restarts: Vec<String>,
+}
+
+/// One file's future.
+#[derive(Debug, Clone)]
+pub struct PlannedFile {
+    /// Absolute path on the node.
+    pub path: PathBuf,
+    /// kubeadm's id of what it holds.
+    pub name: String,
+    /// What happens to it.
+    pub action: FileAction,
+    /// What it will hold; `None` with [`FileAction::Unchanged`] and [`FileAction::Removed`].
+    pub content: Option<FileContent>,
+    /// Permission bits of a new file; an existing one keeps its own mode and owner.
+    pub mode: u32,
+    /// SHA-256 (lower-case hex) of what the plan saw there; `None` when nothing was there. Carried out only if it still holds.
+    pub seen: Option<String>,
+    /// Serial number of the certificate it holds now.
+    pub old_serial_number: Option<String>,
+    /// When the certificate it will hold ends.
+    pub not_after: Option<OffsetDateTime>,
+}
+
+/// What a file will hold.
+#[derive(Debug, Clone)]
+pub enum FileContent {
+    /// Certificates as PEM, in order.
+    Certificates(Vec<CertificateRef>),
+    /// A private key as PEM.
+    PrivateKey(Id),
+    /// Public keys as PEM, in order (`sa.pub`).
+    PublicKeys(Vec<PublicKeyRef>),
+    /// Certificates, then their key, in one file, as the kubelet has it.
+    CertificatesAndKey(Vec<CertificateRef>, Id),
+    /// A signing request for that certificate.
+    Request(Id),
+    /// A kubeconfig.
+    Kubeconfig(KubeconfigPlan),
+}
+
+/// A certificate that a file will hold.
+#[derive(Debug, Clone)]
+pub enum CertificateRef {
+    /// One that this blueprint issues.
+    Planned(Id),
+    /// One that exists.
+    Existing(Box<Certificate>),
+}
+
+/// A public key that a file will hold.
+#[derive(Debug, Clone)]
+pub enum PublicKeyRef {
+    /// The public half of one of the blueprint's keys.
+    Planned(Id),
+    /// One that exists, as `SubjectPublicKeyInfo` DER.
+    Existing(Vec<u8>),
+}
+
+/// A kubeconfig to write.
+#[derive(Debug, Clone)]
+pub enum KubeconfigPlan {
+    /// A new file with one cluster, one user and one context, laid out as kubeadm does.
+    New {
+        /// Cluster entry.
+        cluster: String,
+        /// URL of the API server.
+        server: String,
+        /// User entry.
+        user: String,
+        /// Context entry, also the current context.
+        context: String,
+        /// Trusted CAs.
+        authorities: Vec<CertificateRef>,
+        /// Client certificate and key.
+        client: (CertificateRef, Id),
+    },
+    /// An existing file in which only data fields change; everything else stays to the byte.
+    Existing {
+        /// New trusted CAs, by cluster entry.
+        authorities: Vec<(String, Vec<CertificateRef>)>,
+        /// New client certificate and key, by user entry.
+        clients: Vec<(String, CertificateRef, Id)>,
+    },
+}
+
+impl Blueprint {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.changes().next().is_none()
+    }
+
+    /// Every file that changes, with its node.
+    pub fn changes(&self) -> impl Iterator<Item = (&NodeBlueprint, &PlannedFile)> {
+        self.nodes
+            .iter()
+            .flat_map(|node| node.files.iter().map(move |file| (node, file)))
+            .filter(|(_, file)| file.action != FileAction::Unchanged)
+    }
+
+    /// The blueprint as an operation object that has not begun.
+    pub fn operation(&self, id: &str) -> Operation {
+        Operation {
+            kind: "Operation".to_owned(),
+            id: id.to_owned(),
+            command: self.command.clone(),
+            provisioning_state: ProvisioningState::Planned,
+            started_at: None,
+            ended_at: None,
+            unavailability_seconds: None,
+            phases: Vec::new(),
+            nodes: self.nodes.iter().map(NodeBlueprint::report).collect(),
+            next_steps: self.next_steps.clone(),
+        }
+    }
+}
+
+impl NodeBlueprint {
+    fn report(&self) -> NodeReport {
+        NodeReport {
+            name: self.node.clone(),
+            state: NodeState::Pending,
+            files: self.files.iter().map(PlannedFile::report).collect(),
+            restarts: self.restarts.clone(),
+            error: None,
+        }
+    }
+}
+
+impl PlannedFile {
+    /// The file as the operation object shows it.
+    pub fn report(&self) -> FileReport {
+        FileReport {
+            path: self.path.display().to_string(),
+            name: self.name.clone(),
+            action: self.action,
+            old_serial_number: self.old_serial_number.clone(),
+            new_serial_number: None,
+            not_after: self.not_after,
+        }
+    }
+}

@@ -3,6 +3,7 @@
 //! The flow of every command: `cli` → `observe` → `diagnose` → `plan` → `apply` → `verify` → `report`. The rooms
 //! and the doors between them are described in `docs/architecture.md` and enforced by `tests/engine/architecture.rs`.
 
+pub mod apply;
 pub mod cli;
 pub mod error;
 pub mod node;

@@ -129,10 +129,11 @@ impl Template {
         self
     }
 
-    /// Adds `cRLSign` to the key usage of a CA that lacks it, as kubeadm's do.
+    /// Adds what a CA of ours can do (`cRLSign`, which kubeadm's lack) to the key usage it has.
     #[must_use]
-    pub fn with_authority_key_usage(mut self) -> Self {
-        self.put(der::OID_KEY_USAGE, Some(Extension::new(der::OID_KEY_USAGE, true, KeyUsage::AUTHORITY.der())));
+    pub fn with_authority_key_usage(mut self, old: Option<KeyUsage>) -> Self {
+        let usage = KeyUsage(KeyUsage::AUTHORITY.0 | old.map_or(0, |usage| usage.0));
+        self.put(der::OID_KEY_USAGE, Some(Extension::new(der::OID_KEY_USAGE, true, usage.der())));
         self
     }
 

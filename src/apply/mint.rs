@@ -91,7 +91,7 @@ fn keys(
         .map(|(id, algorithm)| {
             let key = PrivateKey::generate(*algorithm).with_context(|| format!("making the key of {id}"))?;
             progress(Event::KeyMade { id });
-            Ok(((*id).clone(), key))
+            Ok(((*id).to_owned(), key))
         })
         .collect::<anyhow::Result<_>>()?;
     keys.extend(made);

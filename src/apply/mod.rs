@@ -2,4 +2,5 @@
 //!
 //! Nothing here chooses: whatever could be decided stands in the blueprint.
 
+pub mod existing;
 pub mod mint;

@@ -10,11 +10,14 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::error::{self, ExitCode};
 use crate::report::Ui;
 
+pub mod candidates;
 pub mod change;
+pub mod cluster_file;
 pub mod completion;
 pub mod environment;
 pub mod global;
 pub mod session;
+pub mod target;
 pub mod version;
 
 use session::Session;

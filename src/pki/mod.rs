@@ -9,6 +9,7 @@ pub mod csr;
 pub mod der;
 pub mod issue;
 pub mod kubeconfig;
+pub mod layout;
 pub mod lifetime;
 pub mod name;
 pub mod pem_file;

@@ -5,11 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-use time::OffsetDateTime;
-use zeroize::Zeroizing;
-
-use super::{Effect, Found, FoundState, LockGuard, LockOwner, Metadata, Node, NodeFacts, Query};
+use super::reading::{self, words};
+use super::resolve::Root;
+use super::writing::Writer;
+use super::{Effect, Found, LockGuard, LockOwner, Node, NodeFacts, Query, facts};
 use crate::error::Failure;
 
 /// This machine, or a folder that is treated as the root of a node.
@@ -17,6 +16,7 @@ use crate::error::Failure;
 pub struct LocalNode {
     name: String,
     root: PathBuf,
+    inside: Root,
 }
 
 impl LocalNode {
@@ -26,10 +26,13 @@ impl LocalNode {
     /// When `root` is not a folder that can be opened.
     pub fn open(name: impl Into<String>, root: impl Into<PathBuf>) -> anyhow::Result<Self> {
         let (name, root) = (name.into(), root.into());
-        if !root.is_dir() {
-            return Err(Failure::usage(format!("the root folder {} does not exist", root.display())).into());
+        match Root::open(&root) {
+            Ok(inside) => Ok(Self { name, root, inside }),
+            Err(errno) => {
+                let message = format!("cannot use {} as the root of a node: {}", root.display(), words(&errno.into()));
+                Err(Failure::usage(message).hint("name a folder that holds etc/kubernetes").into())
+            }
         }
-        Ok(Self { name, root })
     }
 
     /// The folder that is the node's `/`.
@@ -37,46 +40,8 @@ impl LocalNode {
         &self.root
     }
 
-    fn place(&self, path: &Path) -> PathBuf {
-        self.root.join(path.strip_prefix("/").unwrap_or(path))
-    }
-
-    fn look(&self, path: &Path, content: bool) -> Found {
-        use std::os::unix::fs::MetadataExt;
-        let place = self.place(path);
-        let Ok(found) = std::fs::metadata(&place) else {
-            return Found { path: path.into(), link: None, metadata: None, state: FoundState::Missing };
-        };
-        let state = if found.is_dir() {
-            FoundState::Directory
-        } else if !content {
-            FoundState::Unread
-        } else {
-            match std::fs::read(&place) {
-                Ok(bytes) => FoundState::File(Zeroizing::new(bytes)),
-                Err(error) => FoundState::Unreadable(error.to_string()),
-            }
-        };
-        let modified = OffsetDateTime::from_unix_timestamp(found.mtime()).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        let metadata =
-            Metadata { mode: found.mode() & 0o7777, uid: found.uid(), gid: found.gid(), modified, size: found.size() };
-        Found { path: path.into(), link: std::fs::read_link(&place).ok(), metadata: Some(metadata), state }
-    }
-
-    fn tree(&self, folder: &Path, found: &mut Vec<Found>) {
-        let Ok(entries) = std::fs::read_dir(self.place(folder)) else {
-            found.push(Found { path: folder.into(), link: None, metadata: None, state: FoundState::Missing });
-            return;
-        };
-        let mut names: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.file_name()).collect();
-        names.sort();
-        for name in names.into_iter().filter(|name| name != ".kubepki") {
-            let path = folder.join(name);
-            match self.look(&path, true) {
-                Found { state: FoundState::Directory, link: None, .. } => self.tree(&path, found),
-                file => found.push(file),
-            }
-        }
+    fn writer(&self) -> Writer<'_> {
+        Writer { node: &self.name, root: &self.inside, uid: rustix::process::geteuid().as_raw() }
     }
 }
 
@@ -85,32 +50,33 @@ impl Node for LocalNode {
         &self.name
     }
 
+    /// Addresses and clock are always this machine's; the host name is the one written in a mounted root.
     fn facts(&self) -> anyhow::Result<NodeFacts> {
-        Ok(NodeFacts {
-            host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            clock: OffsetDateTime::now_utc(),
-            addresses: Vec::new(),
-            uid: rustix::process::geteuid().as_raw(),
-        })
+        facts::facts(&self.inside, self.root == Path::new("/"))
     }
 
     fn read(&self, queries: &[Query]) -> anyhow::Result<Vec<Found>> {
-        let mut found = Vec::new();
+        let mut found = Vec::with_capacity(queries.len());
         for query in queries {
-            match query {
-                Query::File(path) => found.push(self.look(path, true)),
-                Query::Metadata(path) => found.push(self.look(path, false)),
-                Query::Tree(path) => self.tree(path, &mut found),
-            }
+            reading::answer(&self.inside, query, &mut found);
         }
         Ok(found)
     }
 
     fn apply(&self, effect: &Effect<'_>) -> anyhow::Result<()> {
-        Err(Failure::failed(format!("node {}: cannot write yet", self.name))).with_context(|| format!("{effect:?}"))
+        let writer = self.writer();
+        match effect {
+            Effect::MakeDirectory { path, mode } => writer.make_directory(path, *mode),
+            Effect::Install { path, content, mode, owner } => writer.install(path, content, *mode, *owner),
+            Effect::Link { path, target } => writer.link(path, target),
+            Effect::Remove { path } => writer.remove(path),
+            Effect::RemoveDirectory { path } => writer.remove_directory(path),
+            Effect::RemoveTree { path } => writer.remove_tree(path),
+            Effect::Sweep { path } => writer.sweep(path),
+        }
     }
 
     fn lock(&self, path: &Path, owner: &LockOwner) -> anyhow::Result<Box<dyn LockGuard>> {
-        anyhow::bail!("node {}: cannot lock {} for {} yet", self.name, path.display(), owner.who)
+        self.writer().lock(path, owner)
     }
 }

@@ -9,8 +9,16 @@ use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
+mod directories;
+mod facts;
+mod install;
 pub mod interrupt;
 pub mod local;
+mod lock;
+mod reading;
+mod removal;
+mod resolve;
+mod writing;
 
 /// Files larger than this are not read: nothing a Kubernetes PKI holds comes near it (bytes).
 pub const LARGEST_FILE: u64 = 64 * 1024 * 1024;
@@ -85,9 +93,13 @@ pub struct NodeFacts {
 pub enum Query {
     /// One file; reported as missing when it is not there.
     File(PathBuf),
-    /// Every file in a folder and in the folders below it; a missing folder is one `Found` that says so. Folders named
-    /// `.kubepki` are kubepki's own and are left out.
+    /// Every file in a folder and in the folders below it, sorted by path; a missing folder is one `Found` that says
+    /// so. A folder reached twice over links is listed once. Folders named `.kubepki` and left-over temporary files are
+    /// kubepki's own and are left out.
     Tree(PathBuf),
+    /// What lies directly in a folder, without content and without what lies below, sorted by name; a missing folder
+    /// is one `Found` that says so.
+    Folder(PathBuf),
     /// Name, mode, owner and kind of a file, but not its content.
     Metadata(PathBuf),
 }
@@ -180,10 +192,21 @@ pub enum Effect<'a> {
         /// Absolute path.
         path: &'a Path,
     },
+    /// Removes an empty folder; nothing there, or something in it, is fine.
+    RemoveDirectory {
+        /// Absolute path.
+        path: &'a Path,
+    },
     /// Removes a folder of kubepki's own with everything in it (journals, stages); nothing there is fine. Refused
     /// unless some component of the path names kubepki.
     RemoveTree {
         /// Absolute path.
+        path: &'a Path,
+    },
+    /// Removes temporary files that killed runs left where an [`Effect::Install`] or [`Effect::Link`] of `path` puts
+    /// them. Those of running ones stay.
+    Sweep {
+        /// Absolute path of a file that was being written.
         path: &'a Path,
     },
 }

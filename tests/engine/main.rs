@@ -1,0 +1,11 @@
+//! What happens inside, without the binary: rooms called with values, on real files.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod install;
+mod local_node;
+mod lock;
+mod old_kernel;

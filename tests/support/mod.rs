@@ -1,0 +1,10 @@
+//! Shared by the test programs: folders that play a node, pictures of a tree, tests that cannot run everywhere.
+
+#![allow(dead_code, reason = "no test program uses everything")]
+#![allow(unreachable_pub, reason = "the programs that include this are crates of their own")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+
+pub mod probe;
+pub mod root;
+pub mod skip;
+pub mod tree;

@@ -95,6 +95,32 @@ impl<'de> Deserialize<'de> for Lifetime {
     }
 }
 
+/// How long before the moment of issuing a certificate begins, because clocks differ between machines: five minutes, as
+/// with kubeadm, but never more than a tenth of `validity`, or a certificate of some minutes would be born used up.
+pub fn backdating(validity: Lifetime) -> Lifetime {
+    Lifetime(MOST_BACKDATING.min(Duration::seconds(validity.0.whole_seconds() / 10)))
+}
+
+const MOST_BACKDATING: Duration = Duration::minutes(5);
+
+/// First and last second of a certificate issued at `now` for `validity`; the backdating comes on top.
+pub fn period(now: OffsetDateTime, validity: Lifetime) -> (OffsetDateTime, OffsetDateTime) {
+    (now - backdating(validity).0, now + validity.0)
+}
+
+/// The period of a certificate issued at `now` that is valid for as long, backdating included, as one from `not_before`
+/// to `not_after`. Renewing again and again changes nothing about the length.
+pub fn same_period(
+    now: OffsetDateTime,
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+) -> (OffsetDateTime, OffsetDateTime) {
+    let whole = (not_after - not_before).max(Duration::ZERO);
+    let share = Duration::seconds(whole.whole_seconds() / 11);
+    let start = now - MOST_BACKDATING.min(share);
+    (start, start + whole)
+}
+
 /// When something counts as due: so much of its lifetime is used, or so little is left.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Threshold {
@@ -169,6 +195,22 @@ mod tests {
         for wrong in ["", "10", "d", "-1d", "1x", "1.5d", "99999999999999999999y", "2000y", "1d é"] {
             assert!(wrong.parse::<Lifetime>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn renewed_periods_are_as_long_as_those_before() {
+        let now = datetime!(2026-06-01 12:00 UTC);
+        for text in ["10y", "1y", "4d", "50m", "7m", "60s", "9s"] {
+            let validity: Lifetime = text.parse().expect(text);
+            let (from, to) = period(datetime!(2026-01-01 0:00 UTC), validity);
+            let (start, end) = same_period(now, from, to);
+            assert_eq!(end - start, to - from, "{text}");
+            assert_eq!(end, now + validity.duration(), "{text}");
+            assert!(used_percent(start, end, now) < 10.0, "{text}");
+        }
+        // 365 days and five minutes, as kubeadm has them.
+        assert_eq!(period(now, Lifetime::days(365)).0, datetime!(2026-06-01 11:55 UTC));
+        assert_eq!(same_period(now, now, now), (now, now));
     }
 
     #[test]

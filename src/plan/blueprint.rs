@@ -177,6 +177,13 @@ pub enum FileContent {
     Request(Id),
     /// A kubeconfig.
     Kubeconfig(KubeconfigPlan),
+    /// No content: a symbolic link, as `kubelet-client-current.pem` is one.
+    Link {
+        /// What the link says.
+        target: PathBuf,
+        /// What it said when the plan looked; `None` when nothing was there.
+        was: Option<PathBuf>,
+    },
 }
 
 /// A certificate that a file will hold.

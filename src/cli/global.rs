@@ -3,7 +3,6 @@
 //! They may stand before or after the command's name.
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
 
 use clap::{Args, ColorChoice};
 
@@ -84,13 +83,7 @@ impl GlobalArgs {
         };
         let query = self.query.as_deref().map(Query::parse).transpose()?;
         let coloured = !self.no_color && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Ok(Ui {
-            format,
-            query,
-            verbosity,
-            colour_result: coloured && std::io::stdout().is_terminal(),
-            colour_messages: coloured && std::io::stderr().is_terminal(),
-        })
+        Ok(Ui::new(format, query, verbosity, coloured))
     }
 }
 

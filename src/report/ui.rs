@@ -43,6 +43,13 @@ pub struct Ui {
 }
 
 impl Ui {
+    /// A printer for this process. Where `coloured`, each stream that is a terminal gets colours.
+    pub fn new(format: Format, query: Option<Query>, verbosity: Verbosity, coloured: bool) -> Self {
+        let colour_result = coloured && std::io::stdout().is_terminal();
+        let colour_messages = coloured && std::io::stderr().is_terminal();
+        Self { format, query, verbosity, colour_result, colour_messages }
+    }
+
     /// Tables, ordinary messages, no colours: for errors before the options are understood.
     pub fn plain() -> Self {
         Self {

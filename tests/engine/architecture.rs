@@ -90,7 +90,8 @@ fn faults(files: &[(String, String)], doors: &BTreeMap<String, Option<Vec<String
         }
         // `lib.rs` and `main.rs` are the front door: they name every room.
         let Some(room) = source.room() else { continue };
-        let Some(allowed) = doors.get(room) else {
+        let known = if room == "error" { Some(&Some(Vec::new())) } else { doors.get(room) };
+        let Some(allowed) = known else {
             faults.push(format!("{path}: the room {room} has no door in docs/architecture.md"));
             continue;
         };
@@ -165,6 +166,7 @@ fn every_rule_can_fail() {
         ("src/diagnose/mod.rs", "use super::{apply::mint, pki};", "no door leads from diagnose to apply"),
         ("src/snapshot.rs", "fn a() { crate::observe::run() }", "no door leads from snapshot to observe"),
         ("src/report/x.rs", "use crate::{error::Failure, cli};", "no door leads from report to cli"),
+        ("src/error.rs", "use crate::pki::san::San;", "no door leads from error to pki"),
         ("src/garage/x.rs", "", "has no door"),
     ];
     for (path, line, message) in cases {

@@ -5,7 +5,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod architecture;
+mod docs;
 mod install;
 mod local_node;
 mod lock;
 mod old_kernel;
+mod source;

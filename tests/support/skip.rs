@@ -1,11 +1,28 @@
 //! Tests that need more than every machine has say so loudly, and fail where everything is expected to be there.
 
+use std::io::Write;
+use std::path::PathBuf;
+
 /// Says that the calling test did not run. With `KUBEPKI_TEST_ALL` in the environment, as in the full run, that is a
 /// failure.
-#[allow(clippy::print_stderr, reason = "nobody would notice otherwise")]
 pub fn skipped(test: &str, reason: &str) {
     assert!(std::env::var_os("KUBEPKI_TEST_ALL").is_none(), "{test} could not run: {reason}");
-    eprintln!("\n*** NOT RUN: {test}: {reason} ***\n");
+    announce(test, reason);
+}
+
+/// The folder with kubeadm, kube-apiserver, etcd and kubectl. Says that the calling test does not run when there is none,
+/// which is never a failure: they are no part of a distribution.
+pub fn kubernetes(test: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    if folder.is_none() {
+        announce(test, "KUBEBUILDER_ASSETS does not name a folder with the Kubernetes binaries");
+    }
+    folder
+}
+
+fn announce(test: &str, reason: &str) {
+    // Not `eprintln!`, which a passing test keeps to itself.
+    let _ = writeln!(std::io::stderr(), "\n*** NOT RUN: {test}: {reason} ***\n");
 }
 
 /// Whether the test runs as root; says that it does not run otherwise.

@@ -113,10 +113,16 @@ fn template(plan: &CertificatePlan, minted: &Minted) -> anyhow::Result<Template>
     Ok(match &plan.basis {
         Basis::Authority { subject, sans } => Template::authority(subject.clone(), sans, public_key, validity),
         Basis::Leaf { subject, sans, usages } => Template::leaf(subject.clone(), usages, sans, public_key, validity),
-        Basis::Renewal { old, sans } => {
+        Basis::Renewal { old, subject, sans, usages } => {
             let mut template = Template::renewing(old, public_key, validity);
             if old.is_ca() {
                 template = template.with_authority_key_usage(old.key_usage());
+            }
+            if let Some(subject) = subject {
+                template.subject = subject.clone();
+            }
+            if let Some(usages) = usages {
+                template = template.with_usages(usages);
             }
             if let Some(sans) = sans {
                 template = template.with_sans(sans);

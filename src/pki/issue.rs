@@ -129,6 +129,17 @@ impl Template {
         self
     }
 
+    /// Replaces the extended key usages; an empty list removes the extension.
+    #[must_use]
+    pub fn with_usages(mut self, usages: &[ExtendedKeyUsage]) -> Self {
+        let value = || ExtendedKeyUsage::sequence(usages);
+        self.put(
+            der::OID_EXTENDED_KEY_USAGE,
+            (!usages.is_empty()).then(|| Extension::new(der::OID_EXTENDED_KEY_USAGE, false, value())),
+        );
+        self
+    }
+
     /// Adds what a CA of ours can do (`cRLSign`, which kubeadm's lack) to the key usage it has.
     #[must_use]
     pub fn with_authority_key_usage(mut self, old: Option<KeyUsage>) -> Self {

@@ -29,6 +29,8 @@ pub struct Blueprint {
     pub certificates: Vec<CertificatePlan>,
     /// Files per node.
     pub nodes: Vec<NodeBlueprint>,
+    /// What new certificates say otherwise than those before, in words, by node and file.
+    pub differences: Vec<(String, PathBuf, String)>,
     /// What the operator should know before saying yes.
     pub warnings: Vec<String>,
     /// What people must do afterwards, in order.
@@ -103,12 +105,16 @@ pub enum Basis {
         /// Its extended key usages.
         usages: Vec<ExtendedKeyUsage>,
     },
-    /// An existing certificate again: subject bytes and all extensions carried over.
+    /// An existing certificate again: subject bytes and all extensions carried over, but for what is to differ.
     Renewal {
         /// The certificate to follow.
         old: Box<Certificate>,
-        /// Its names, where they are to differ from the old ones.
+        /// Another subject.
+        subject: Option<Name>,
+        /// Other names.
         sans: Option<Vec<San>>,
+        /// Other extended key usages.
+        usages: Option<Vec<ExtendedKeyUsage>>,
     },
 }
 
@@ -226,8 +232,9 @@ pub enum KubeconfigPlan {
     Existing {
         /// New trusted CAs, by cluster entry.
         authorities: Vec<(String, Vec<CertificateRef>)>,
-        /// New client certificate and key, by user entry.
-        clients: Vec<(String, CertificateRef, Id)>,
+        /// New client certificates (the user's own first, then intermediates) and keys, by user entry. What lies in a
+        /// file that the entry refers to is left out here: no certificates, or no key.
+        clients: Vec<(String, Vec<CertificateRef>, Option<Id>)>,
     },
 }
 
@@ -256,18 +263,22 @@ impl Blueprint {
             ended_at: None,
             unavailability_seconds: None,
             phases: Vec::new(),
-            nodes: self.nodes.iter().map(NodeBlueprint::report).collect(),
+            nodes: self.nodes.iter().map(|node| node.report(&self.differences)).collect(),
             next_steps: self.next_steps.clone(),
         }
     }
 }
 
 impl NodeBlueprint {
-    fn report(&self) -> NodeReport {
+    fn report(&self, differences: &[(String, PathBuf, String)]) -> NodeReport {
+        let of = |file: &PlannedFile| {
+            let here = differences.iter().filter(|(node, path, _)| *node == self.node && *path == file.path);
+            here.map(|(_, _, words)| words.clone()).collect()
+        };
         NodeReport {
             name: self.node.clone(),
             state: NodeState::Pending,
-            files: self.files.iter().map(PlannedFile::report).collect(),
+            files: self.files.iter().map(|file| FileReport { differences: of(file), ..file.report() }).collect(),
             restarts: self.restarts.clone(),
             error: None,
         }
@@ -284,6 +295,7 @@ impl PlannedFile {
             old_serial_number: self.old_serial_number.clone(),
             new_serial_number: None,
             not_after: self.not_after,
+            differences: Vec::new(),
         }
     }
 }

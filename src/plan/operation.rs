@@ -119,6 +119,9 @@ pub struct FileReport {
     /// When the new certificate ends (in a plan: will end).
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub not_after: Option<OffsetDateTime>,
+    /// What the new certificate says otherwise than the old one, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<String>,
 }
 
 /// What is done with a file.

@@ -16,7 +16,8 @@ impl Report for Operation {
         let mut rows = Vec::new();
         for node in &self.nodes {
             for file in &node.files {
-                let mut row = value_of(file)?;
+                // Rows have the same columns whatever changes.
+                let mut row = value_of(&FileReport { differences: Vec::new(), ..file.clone() })?;
                 row["node"] = node.name.as_str().into();
                 rows.push(row);
             }
@@ -34,6 +35,11 @@ impl Report for Operation {
                 table.push(row(file, planned, now));
             }
             view = if table.is_empty() { view.line(title) } else { view.titled(title, table) };
+            for (file, difference) in
+                node.files.iter().flat_map(|file| file.differences.iter().map(move |words| (file, words)))
+            {
+                view = view.line(format!("{}: {difference}", file.name));
+            }
             if !node.restarts.is_empty() {
                 let word = if planned { "To be restarted" } else { "Restarted" };
                 view = view.line(format!("{word}: {}", node.restarts.join(", ")));
@@ -130,6 +136,7 @@ mod tests {
             old_serial_number: serial.map(Into::into),
             new_serial_number: serial.and(new_serial_number).map(Into::into),
             not_after: serial.map(|_| datetime!(2027-01-02 03:04:05 UTC)),
+            differences: if name == "apiserver" { vec!["+ DNS:api.example.com".into()] } else { Vec::new() },
         };
         Operation {
             kind: "Operation".into(),
@@ -168,6 +175,7 @@ mod tests {
         replace  apiserver  /etc/kubernetes/pki/apiserver.crt  1f          (new)       2027-01-02 03:04 UTC  in 3 d 4 h
         create   sa         /etc/kubernetes/pki/sa.crt         -           -           -                     -
 
+        apiserver: + DNS:api.example.com
         To be restarted: kube-apiserver
         rotate-certs: would change 2 files on 1 node; nothing was changed
         Next: refresh kubeconfigs
@@ -182,6 +190,7 @@ mod tests {
         replaced  apiserver  /etc/kubernetes/pki/apiserver.crt  1f          2a          2027-01-02 03:04 UTC  in 3 d 4 h
         created   sa         /etc/kubernetes/pki/sa.crt         -           -           -                     -
 
+        apiserver: + DNS:api.example.com
         Restarted: kube-apiserver
         rotate-certs: changed 2 files on 1 node
         Next: refresh kubeconfigs

@@ -82,8 +82,12 @@ impl GlobalArgs {
             OutputFormat::None => Format::None,
         };
         let query = self.query.as_deref().map(Query::parse).transpose()?;
-        let coloured = !self.no_color && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Ok(Ui::new(format, query, verbosity, coloured))
+        Ok(Ui::new(format, query, verbosity, self.wants_colours()))
+    }
+
+    /// Whether terminals may get colours.
+    pub fn wants_colours(&self) -> bool {
+        !self.no_color && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
     }
 }
 

@@ -103,7 +103,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let ui = match cli.global.ui() {
         Ok(ui) => ui,
         Err(error) => {
-            Ui::plain().error(&error);
+            Ui::plain(cli.global.wants_colours()).error(&error);
             return error::exit_code(&error);
         }
     };

@@ -50,15 +50,9 @@ impl Ui {
         Self { format, query, verbosity, colour_result, colour_messages }
     }
 
-    /// Tables, ordinary messages, no colours: for errors before the options are understood.
-    pub fn plain() -> Self {
-        Self {
-            format: Format::Table,
-            query: None,
-            verbosity: Verbosity::Normal,
-            colour_result: false,
-            colour_messages: false,
-        }
+    /// Tables and ordinary messages: for errors before the options are understood.
+    pub fn plain(coloured: bool) -> Self {
+        Self::new(Format::Table, None, Verbosity::Normal, coloured)
     }
 
     /// Prints a result in the chosen format, through `--query` if there is one.

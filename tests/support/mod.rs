@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "the programs that include this are crates of their own")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
+pub mod binary;
 pub mod probe;
 pub mod root;
 pub mod skip;

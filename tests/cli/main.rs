@@ -1,0 +1,9 @@
+//! The binary as people and scripts meet it: wiring, messages, formats, questions, exit codes.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod completion;
+mod global;

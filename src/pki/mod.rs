@@ -14,7 +14,9 @@ pub mod lifetime;
 pub mod name;
 pub mod pem_file;
 pub mod private_key;
+pub mod profile;
 pub mod san;
+pub mod spec;
 pub mod usage;
 
 /// Writes bytes as lower-case hex without separators.

@@ -7,6 +7,8 @@ pub mod apply;
 pub mod cli;
 pub mod error;
 pub mod node;
+pub mod observe;
 pub mod pki;
 pub mod plan;
 pub mod report;
+pub mod snapshot;

@@ -3,6 +3,7 @@
 //! Nothing here reads a file or a clock. Parsers take bytes from strangers: they return errors and never panic.
 
 pub mod algorithm;
+pub mod catalog;
 pub mod certificate;
 pub mod chain;
 pub mod csr;

@@ -162,12 +162,14 @@ pub fn public_half(bytes: &[u8]) -> Result<Vec<u8>, KeyError> {
             Ok((oid, inner)) if oid == RSA_ENCRYPTION => rsa_public_key(&inner).ok(),
             _ => None,
         },
+        "EC PRIVATE KEY" => ec_public_key(&block.der).ok(),
         _ => None,
     };
     quick.map_or_else(|| PrivateKey::from_pem(bytes).map(|key| key.public_key), Ok)
 }
 
 const RSA_ENCRYPTION: &[u64] = &[1, 2, 840, 113_549, 1, 1, 1];
+const EC_PUBLIC_KEY: &[u64] = &[1, 2, 840, 10045, 2, 1];
 
 /// Algorithm and inner key of a PKCS#8 structure (RFC 5958 section 2).
 fn pkcs8_parts(der: &[u8]) -> Result<(Vec<u64>, Zeroizing<Vec<u8>>), String> {
@@ -210,13 +212,51 @@ fn rsa_public_key(der: &[u8]) -> Result<Vec<u8>, String> {
             sequence.next().write_bigint_bytes(&exponent, true);
         });
     });
-    Ok(yasna::construct_der(|writer| {
+    Ok(wrap_rsa_public_key(&key))
+}
+
+/// `SubjectPublicKeyInfo` around an `RSAPublicKey` (RFC 8017 A.1.1), the content of an `RSA PUBLIC KEY` block.
+///
+/// # Errors
+/// When the bytes are no such key, in words.
+pub fn rsa_public_key_info(der: &[u8]) -> Result<Vec<u8>, String> {
+    let info = wrap_rsa_public_key(der);
+    match super::certificate::key_kind(&info)? {
+        KeyKind::Rsa(_) => Ok(info),
+        _ => Err("no RSA public key".to_owned()),
+    }
+}
+
+fn wrap_rsa_public_key(key: &[u8]) -> Vec<u8> {
+    yasna::construct_der(|writer| {
         writer.write_sequence(|sequence| {
             sequence.next().write_sequence(|algorithm| {
                 algorithm.next().write_oid(&ObjectIdentifier::from_slice(RSA_ENCRYPTION));
                 algorithm.next().write_null();
             });
-            sequence.next().write_bitvec_bytes(&key, key.len() * 8);
+            sequence.next().write_bitvec_bytes(key, key.len() * 8);
+        });
+    })
+}
+
+/// `SubjectPublicKeyInfo` of an `ECPrivateKey` that says its curve and its public key (RFC 5915 section 3).
+fn ec_public_key(der: &[u8]) -> Result<Vec<u8>, yasna::ASN1Error> {
+    let (curve, (bits, length)) = yasna::parse_der(der, |reader| {
+        reader.read_sequence(|sequence| {
+            sequence.next().read_u8()?;
+            drop(Zeroizing::new(sequence.next().read_bytes()?));
+            let curve = sequence.next().read_tagged(Tag::context(0), |curve| curve.read_oid())?;
+            let key = sequence.next().read_tagged(Tag::context(1), |key| key.read_bitvec_bytes())?;
+            Ok((curve, key))
+        })
+    })?;
+    Ok(yasna::construct_der(|writer| {
+        writer.write_sequence(|sequence| {
+            sequence.next().write_sequence(|algorithm| {
+                algorithm.next().write_oid(&ObjectIdentifier::from_slice(EC_PUBLIC_KEY));
+                algorithm.next().write_oid(&curve);
+            });
+            sequence.next().write_bitvec_bytes(&bits, length);
         });
     }))
 }

@@ -10,5 +10,6 @@ mod docs;
 mod install;
 mod local_node;
 mod lock;
+mod observe;
 mod old_kernel;
 mod source;

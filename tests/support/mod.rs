@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
 pub mod binary;
+pub mod cluster;
 pub mod probe;
 pub mod root;
 pub mod skip;

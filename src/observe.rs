@@ -1,0 +1,143 @@
+//! Nodes to a snapshot: reads what is asked for, side by side on all nodes, and records what was found.
+//!
+//! A file that is missing, unreadable or damaged becomes a value in the snapshot, never an error. Private keys are read
+//! to know their public halves and dropped at once, unless the caller asks to keep them.
+
+use std::path::{Path, PathBuf};
+
+use time::OffsetDateTime;
+
+use crate::node::{Node, Query};
+use crate::pki::layout::Layout;
+use crate::snapshot::{Facts, NodeSnapshot, Snapshot};
+
+mod content;
+mod files;
+mod missing;
+mod place;
+mod references;
+
+/// What becomes of private keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    /// Only the public half stays, to compare it with certificates.
+    PublicHalf,
+    /// The key stays in the snapshot, for commands that sign with it.
+    Keep,
+}
+
+/// What to look at.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The places.
+    pub scopes: Vec<Scope>,
+    /// What becomes of private keys.
+    pub keys: Keys,
+}
+
+impl Wanted {
+    /// The usual places of a whole machine.
+    pub fn machine(keys: Keys) -> Self {
+        Self { scopes: vec![Scope::machine()], keys }
+    }
+
+    /// One certificate folder and nothing else.
+    pub fn pki_dir(folder: impl Into<PathBuf>, keys: Keys) -> Self {
+        Self { scopes: vec![Scope::PkiDir(folder.into())], keys }
+    }
+}
+
+/// One place to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// One certificate folder with the folders below it, and nothing outside of it (`--pki-dir`).
+    PkiDir(PathBuf),
+    /// Every place where an installation keeps certificates (this machine, `--root`, a node of a cluster file).
+    Machine {
+        /// `/etc/kubernetes`, or what the cluster file says.
+        kubernetes: PathBuf,
+        /// `/var/lib/kubelet`, or what the cluster file says.
+        kubelet: PathBuf,
+    },
+    /// One file, or one folder with the folders below it; nothing about it is expected (`--path`).
+    Path(PathBuf),
+    /// One kubeconfig (`--kubeconfig`).
+    Kubeconfig(PathBuf),
+}
+
+impl Scope {
+    /// The usual places.
+    pub fn machine() -> Self {
+        Self::Machine { kubernetes: "/etc/kubernetes".into(), kubelet: "/var/lib/kubelet".into() }
+    }
+
+    /// What a target's layout says: the whole machine, or the one folder.
+    pub fn of(layout: &Layout) -> Self {
+        match (&layout.kubernetes_dir, &layout.kubelet_dir) {
+            (Some(kubernetes), Some(kubelet)) => {
+                Self::Machine { kubernetes: kubernetes.clone(), kubelet: kubelet.clone() }
+            }
+            _ => Self::PkiDir(layout.pki_dir.clone()),
+        }
+    }
+
+    /// The path the operator named, if there is one.
+    pub fn named(&self) -> Option<&Path> {
+        match self {
+            Self::PkiDir(path) | Self::Path(path) | Self::Kubeconfig(path) => Some(path),
+            Self::Machine { .. } => None,
+        }
+    }
+}
+
+/// Looks at every node, side by side. A node that cannot be reached is in the snapshot as such.
+pub fn observe(nodes: &[&dyn Node], wanted: &Wanted, now: OffsetDateTime) -> Snapshot {
+    let nodes = match nodes {
+        [single] => vec![node(*single, wanted, now)],
+        several => std::thread::scope(|scope| {
+            // One thread a node, since each mostly waits for its network.
+            let running: Vec<_> =
+                several.iter().map(|one| (one.name(), scope.spawn(|| node(*one, wanted, now)))).collect();
+            running
+                .into_iter()
+                .map(|(name, thread)| {
+                    thread.join().unwrap_or_else(|_| NodeSnapshot::unreachable(name, "reading it ended in a defect"))
+                })
+                .collect()
+        }),
+    };
+    Snapshot { taken_at: now, nodes }
+}
+
+/// Looks at one node.
+pub fn node(node: &dyn Node, wanted: &Wanted, now: OffsetDateTime) -> NodeSnapshot {
+    look(node, wanted, now).unwrap_or_else(|error| NodeSnapshot::unreachable(node.name(), format!("{error:#}")))
+}
+
+fn look(node: &dyn Node, wanted: &Wanted, now: OffsetDateTime) -> anyhow::Result<NodeSnapshot> {
+    let mut snapshot = NodeSnapshot::empty(node.name());
+    let whole_machine = wanted.scopes.iter().any(|scope| matches!(scope, Scope::Machine { .. }));
+    if whole_machine {
+        let facts = node.facts()?;
+        snapshot.facts = Some(Facts {
+            host_name: facts.host_name,
+            clock_skew: time::Duration::seconds((facts.clock - now).whole_seconds()),
+            addresses: facts.addresses,
+        });
+    }
+    let queries: Vec<Query> = wanted.scopes.iter().flat_map(place::queries).collect();
+    let found = node.read(&queries)?;
+    let places = place::places(&wanted.scopes, &found);
+    let mut artifacts = files::artifacts(found, &wanted.scopes, &places, wanted.keys);
+    references::follow(node, &wanted.scopes, &mut artifacts, wanted.keys)?;
+    missing::add(&wanted.scopes, &places, &mut artifacts);
+    for place in places.iter().filter(|place| artifacts.iter().any(|file| place.holds(&file.path))) {
+        let catalog = (place.catalog, place.folder.clone());
+        if !snapshot.catalogs.contains(&catalog) {
+            snapshot.catalogs.push(catalog);
+        }
+    }
+    files::sort(&mut artifacts);
+    snapshot.artifacts = artifacts;
+    Ok(snapshot)
+}

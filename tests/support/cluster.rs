@@ -1,0 +1,225 @@
+//! A kubeadm node's files without kubeadm: made in memory, quickly, with elliptic curves, at a fixed time.
+//!
+//! A story changes one thing about a healthy node before the files are written.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use kubepki::pki::algorithm::KeyAlgorithm;
+use kubepki::pki::certificate::Certificate;
+use kubepki::pki::issue::{Issuer, Template};
+use kubepki::pki::name::Name;
+use kubepki::pki::private_key::PrivateKey;
+use kubepki::pki::san::San;
+use kubepki::pki::usage::ExtendedKeyUsage;
+use time::macros::datetime;
+use time::{Duration, OffsetDateTime};
+
+use super::root::TestRoot;
+
+/// When the node's certificates were issued.
+pub const ISSUED: OffsetDateTime = datetime!(2026-01-01 00:00 UTC);
+/// A moment at which everything is fine: a month later.
+pub const NOW: OffsetDateTime = datetime!(2026-02-01 00:00 UTC);
+
+/// A certificate and its key.
+pub struct Pair {
+    pub certificate: Certificate,
+    pub key: PrivateKey,
+}
+
+impl Pair {
+    /// A root authority, ten years from [`ISSUED`].
+    pub fn authority(common_name: &str) -> Self {
+        Self::authority_until(common_name, ISSUED + Duration::days(3650))
+    }
+
+    /// A root authority that ends at `end`.
+    pub fn authority_until(common_name: &str, end: OffsetDateTime) -> Self {
+        let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
+        let sans = [San::Dns(common_name.into())];
+        let template = Template::authority(Name::new(common_name, &[]), &sans, key.public_key(), (ISSUED, end));
+        Self { certificate: template.self_sign(&key).unwrap(), key }
+    }
+
+    /// What `change` makes of a leaf for a year from [`ISSUED`], signed by this authority.
+    pub fn issue_with(
+        &self,
+        common_name: &str,
+        organizations: &[&str],
+        usages: &[ExtendedKeyUsage],
+        sans: &[San],
+        change: impl FnOnce(&mut Template),
+    ) -> Self {
+        let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
+        let organizations: Vec<String> = organizations.iter().map(ToString::to_string).collect();
+        let validity = (ISSUED, ISSUED + Duration::days(365));
+        let subject = Name::new(common_name, &organizations);
+        let mut template = Template::leaf(subject, usages, sans, key.public_key(), validity);
+        change(&mut template);
+        let issuer = Issuer { certificate: &self.certificate, key: &self.key };
+        Self { certificate: template.sign(issuer).unwrap(), key }
+    }
+
+    /// A leaf for a year from [`ISSUED`].
+    pub fn issue(&self, name: &str, organizations: &[&str], usages: &[ExtendedKeyUsage], sans: &[San]) -> Self {
+        self.issue_with(name, organizations, usages, sans, |_| {})
+    }
+
+    /// The certificate as PEM.
+    pub fn crt(&self) -> String {
+        self.certificate.to_pem()
+    }
+
+    /// The key as PEM.
+    pub fn pem_key(&self) -> String {
+        self.key.to_pem().to_string()
+    }
+}
+
+/// `serverAuth`.
+pub const SERVER: &[ExtendedKeyUsage] = &[ExtendedKeyUsage::ServerAuth];
+/// `clientAuth`.
+pub const CLIENT: &[ExtendedKeyUsage] = &[ExtendedKeyUsage::ClientAuth];
+/// Both.
+pub const BOTH: &[ExtendedKeyUsage] = &[ExtendedKeyUsage::ServerAuth, ExtendedKeyUsage::ClientAuth];
+
+/// Names of a control-plane node's API server.
+pub fn apiserver_sans() -> Vec<San> {
+    let names = ["cp1", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "10.96.0.1", "10.0.0.1"];
+    names.iter().map(|name| San::parse(name).unwrap()).collect()
+}
+
+/// Names of an etcd member.
+pub fn etcd_sans() -> Vec<San> {
+    ["cp1", "localhost", "10.0.0.1", "127.0.0.1", "::1"].iter().map(|name| San::parse(name).unwrap()).collect()
+}
+
+/// The files of one healthy control-plane node, and the authorities behind them.
+pub struct Cluster {
+    pub ca: Pair,
+    pub front_proxy_ca: Pair,
+    pub etcd_ca: Pair,
+    /// Content and mode by absolute path.
+    pub files: BTreeMap<String, (String, u32)>,
+}
+
+impl Cluster {
+    /// Everything kubeadm makes on the first control-plane node, and the kubelet after it.
+    pub fn healthy() -> Self {
+        let (ca, front_proxy_ca, etcd_ca) =
+            (Pair::authority("kubernetes"), Pair::authority("front-proxy-ca"), Pair::authority("etcd-ca"));
+        let mut cluster = Self { ca, front_proxy_ca, etcd_ca, files: BTreeMap::new() };
+        for (name, authority) in
+            [("ca", &cluster.ca), ("front-proxy-ca", &cluster.front_proxy_ca), ("etcd/ca", &cluster.etcd_ca)]
+        {
+            put_pair(&mut cluster.files, name, authority);
+        }
+        let leaves = [
+            ("apiserver", cluster.ca.issue("kube-apiserver", &[], SERVER, &apiserver_sans())),
+            ("apiserver-kubelet-client", cluster.ca.issue("kube-apiserver-kubelet-client", &[], CLIENT, &[])),
+            ("front-proxy-client", cluster.front_proxy_ca.issue("front-proxy-client", &[], CLIENT, &[])),
+            ("etcd/server", cluster.etcd_ca.issue("cp1", &[], BOTH, &etcd_sans())),
+            ("etcd/peer", cluster.etcd_ca.issue("cp1", &[], BOTH, &etcd_sans())),
+            ("etcd/healthcheck-client", cluster.etcd_ca.issue("kube-etcd-healthcheck-client", &[], CLIENT, &[])),
+            ("apiserver-etcd-client", cluster.etcd_ca.issue("kube-apiserver-etcd-client", &[], CLIENT, &[])),
+        ];
+        for (name, leaf) in &leaves {
+            put_pair(&mut cluster.files, name, leaf);
+        }
+        let sa = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
+        cluster.put("/etc/kubernetes/pki/sa.key", sa.to_pem().to_string(), 0o600);
+        cluster.put("/etc/kubernetes/pki/sa.pub", sa.public_key_pem(), 0o600);
+        for (name, user, groups) in [
+            ("admin.conf", "kubernetes-admin", &["kubeadm:cluster-admins"][..]),
+            ("super-admin.conf", "kubernetes-super-admin", &["system:masters"]),
+            ("controller-manager.conf", "system:kube-controller-manager", &[]),
+            ("scheduler.conf", "system:kube-scheduler", &[]),
+        ] {
+            let client = cluster.ca.issue(user, groups, CLIENT, &[]);
+            let text = kubeconfig(user, &cluster.ca.crt(), &embedded(&client));
+            cluster.put(&format!("/etc/kubernetes/{name}"), text, 0o600);
+        }
+        let kubelet = cluster.ca.issue("system:node:cp1", &["system:nodes"], CLIENT, &[]);
+        let store = "/var/lib/kubelet/pki/kubelet-client-2026-01-01-00-00-00.pem";
+        cluster.put(store, kubelet.crt() + &kubelet.pem_key(), 0o600);
+        let current = "/var/lib/kubelet/pki/kubelet-client-current.pem";
+        let reference = format!("client-certificate: {current}\n    client-key: {current}");
+        let text = kubeconfig("default-auth", &cluster.ca.crt(), &reference);
+        cluster.put("/etc/kubernetes/kubelet.conf", text, 0o600);
+        let serving =
+            Pair::authority("cp1-ca@1767225600").issue("cp1@1767225600", &[], SERVER, &[San::Dns("cp1".into())]);
+        cluster.put("/var/lib/kubelet/pki/kubelet.crt", serving.crt(), 0o644);
+        cluster.put("/var/lib/kubelet/pki/kubelet.key", serving.pem_key(), 0o600);
+        cluster
+    }
+
+    /// Puts a file there, or replaces it.
+    pub fn put(&mut self, path: &str, content: impl Into<String>, mode: u32) {
+        self.files.insert(path.to_owned(), (content.into(), mode));
+    }
+
+    /// Puts a pair into kubeadm's folder as `NAME.crt` and `NAME.key`.
+    pub fn put_pair(&mut self, name: &str, pair: &Pair) {
+        put_pair(&mut self.files, name, pair);
+    }
+
+    /// Takes a file away.
+    pub fn remove(&mut self, path: &str) {
+        assert!(self.files.remove(path).is_some(), "{path} was not there");
+    }
+
+    /// Writes everything into a temporary root, with the kubelet's links.
+    pub fn write(&self) -> TestRoot {
+        let root = TestRoot::new();
+        for (path, (content, mode)) in &self.files {
+            root.put(path, content, *mode);
+        }
+        let dated = "/var/lib/kubelet/pki/kubelet-client-2026-01-01-00-00-00.pem";
+        let current = "/var/lib/kubelet/pki/kubelet-client-current.pem";
+        if self.files.contains_key(dated) && !self.files.contains_key(current) {
+            root.link(current, dated);
+        }
+        root
+    }
+}
+
+fn put_pair(files: &mut BTreeMap<String, (String, u32)>, name: &str, pair: &Pair) {
+    files.insert(format!("/etc/kubernetes/pki/{name}.crt"), (pair.crt(), 0o644));
+    files.insert(format!("/etc/kubernetes/pki/{name}.key"), (pair.pem_key(), 0o600));
+}
+
+/// The user fields of an embedded client certificate.
+pub fn embedded(client: &Pair) -> String {
+    format!("client-certificate-data: {}\n    client-key-data: {}", base64(client.crt()), base64(client.pem_key()))
+}
+
+/// Standard base64.
+pub fn base64(text: impl AsRef<[u8]>) -> String {
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+/// A kubeconfig as kubeadm writes it.
+pub fn kubeconfig(user: &str, ca: &str, user_fields: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Config
+clusters:
+- cluster:
+    certificate-authority-data: {}
+    server: https://10.0.0.1:6443
+  name: kubernetes
+contexts:
+- context:
+    cluster: kubernetes
+    user: {user}
+  name: {user}@kubernetes
+current-context: {user}@kubernetes
+users:
+- name: {user}
+  user:
+    {user_fields}
+",
+        base64(ca)
+    )
+}

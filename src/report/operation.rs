@@ -30,7 +30,8 @@ impl Report for Operation {
         let mut view = View::default();
         for node in &self.nodes {
             let title = format!("Node {}: {}", node.name, state_words(node, planned));
-            let mut table = Table::new(["ACTION", "NAME", "PATH", "OLD SERIAL", "NEW SERIAL", "NOT AFTER", "RESIDUAL"]);
+            let mut table = Table::new(["ACTION", "NAME", "PATH", "OLD SERIAL", "NEW SERIAL", "NOT AFTER", "RESIDUAL"])
+                .dispensable(["OLD SERIAL", "NEW SERIAL", "NOT AFTER"]);
             for file in node.files.iter().filter(|file| file.action != FileAction::Unchanged) {
                 table.push(row(file, planned, now));
             }

@@ -5,8 +5,12 @@
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Row, presets};
+use unicode_width::UnicodeWidthStr;
 
 use super::text::printable;
+
+/// Spaces between columns.
+const GAP: u16 = 2;
 
 /// What a piece of text says about the world; decides its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,12 +77,20 @@ impl From<String> for Cell {
 pub struct Table {
     header: Vec<String>,
     rows: Vec<Vec<Cell>>,
+    dispensable: Vec<String>,
 }
 
 impl Table {
     /// A table with these column names, in capitals as kubectl writes them.
     pub fn new<T: Into<String>>(header: impl IntoIterator<Item = T>) -> Self {
-        Self { header: header.into_iter().map(Into::into).collect(), rows: Vec::new() }
+        Self { header: header.into_iter().map(Into::into).collect(), rows: Vec::new(), dispensable: Vec::new() }
+    }
+
+    /// Names columns that may be left out on a terminal too narrow for all, the first one first.
+    #[must_use]
+    pub fn dispensable<T: Into<String>>(mut self, columns: impl IntoIterator<Item = T>) -> Self {
+        self.dispensable = columns.into_iter().map(Into::into).collect();
+        self
     }
 
     /// Adds a row; it should have as many cells as the header.
@@ -98,17 +110,37 @@ impl Table {
         self.rows.is_empty()
     }
 
+    /// The columns to show: all of them, or as few less as make the rest fit.
+    fn columns_within(&self, width: Option<u16>) -> Vec<usize> {
+        let mut shown: Vec<usize> = (0..self.header.len()).collect();
+        let Some(width) = width else { return shown };
+        let needs = |column: &usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(*column)).map(|cell| cell.text.width());
+            cells.chain([self.header[*column].width()]).max().unwrap_or(0) + usize::from(GAP)
+        };
+        for name in &self.dispensable {
+            if shown.iter().map(needs).sum::<usize>() <= usize::from(width + GAP) {
+                break;
+            }
+            shown.retain(|column| self.header[*column] != *name);
+        }
+        shown
+    }
+
     fn lines(&self, look: Look) -> Vec<String> {
+        let shown = self.columns_within(look.width);
         let mut table = comfy_table::Table::new();
         table.load_style(presets::NOTHING);
-        table.set_header(self.header.iter().map(|name| marked(name, Tone::Plain)));
+        table.set_header(shown.iter().map(|column| marked(&self.header[*column], Tone::Plain)));
         for row in &self.rows {
-            table.add_row(Row::from(row.iter().map(|cell| marked(&cell.text, cell.tone))));
+            let cells = shown.iter().filter_map(|column| row.get(*column));
+            table.add_row(Row::from(cells.map(|cell| marked(&cell.text, cell.tone))));
         }
         for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
+            column.set_padding((0, GAP));
         }
-        match look.width {
+        // What follows the last column is cut off again below.
+        match look.width.map(|width| width + GAP) {
             Some(width) => {
                 table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
             }
@@ -258,6 +290,15 @@ mod tests {
         let table = Table::new(["PATH"]).row(["/etc/kubernetes/pki/apiserver-kubelet-client.crt".into()]);
         let text = View::default().table(table).render(Look { width: Some(20), coloured: false });
         assert!(text.lines().count() > 2 && text.lines().all(|line| line.chars().count() <= 20), "{text}");
+    }
+
+    #[test]
+    fn a_narrow_terminal_loses_dispensable_columns_before_anything_is_wrapped() {
+        let table = Table::new(["NAME", "SERIAL", "NOTE"]).dispensable(["NOTE", "SERIAL"]);
+        let table = table.row(["apiserver".into(), "0123456789abcdef".into(), "a remark".into()]);
+        let first_line = |width| table.lines(Look { width: Some(width), coloured: false }).remove(0);
+        let headers = [37, 36, 26].map(|width| first_line(width).split_whitespace().collect::<Vec<_>>().join(" "));
+        assert_eq!(headers, ["NAME SERIAL NOTE", "NAME SERIAL", "NAME"]);
     }
 
     #[test]

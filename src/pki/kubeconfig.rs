@@ -10,14 +10,19 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 mod credential;
-#[allow(dead_code, reason = "flow style is for edits")]
+mod edit;
 mod emit;
+mod merge;
+mod node;
 mod read;
+mod replace;
 mod scalar;
-#[allow(dead_code, reason = "places are for edits")]
+mod second_opinion;
 mod tree;
 
 pub use credential::{Authentication, Credential, FileReader, Names};
+pub use merge::{EntryKind, EntryName, Merged};
+pub use replace::{DataField, ReplaceError, Replacement};
 
 /// Larger texts are refused (bytes); five thousand clusters with embedded certificates are about half of it.
 pub const LARGEST: usize = 16 * 1024 * 1024;

@@ -10,7 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::emit::{self, Lines};
-use super::tree::{self, Node};
+use super::node::Node;
+use super::tree;
 use super::{Kubeconfig, Problem};
 
 /// Names of the three entries of a credential.
@@ -152,18 +153,22 @@ impl Credential {
 
     /// A kubeconfig with this credential and nothing else, laid out as kubeadm does.
     pub fn document(&self) -> Zeroizing<Vec<u8>> {
-        let mut root = Node::map([
-            ("apiVersion", Node::string("v1")),
-            ("clusters", Node::list(vec![self.cluster_entry()])),
-            ("contexts", Node::list(vec![self.context_entry()])),
-        ]);
-        root.set("current-context", Node::string(&self.names.context));
-        root.set("kind", Node::string("Config"));
-        root.set("users", Node::list(vec![self.user_entry()]));
+        let root = self.root(true);
         let mut text = Zeroizing::new(String::with_capacity(emit::size(&root) * 2));
         emit::block(&root, Lines { newline: "\n", indent: 0 }, &mut text);
         text.push('\n');
         Zeroizing::new(std::mem::take(&mut *text).into_bytes())
+    }
+
+    pub(super) fn root(&self, set_current: bool) -> Node {
+        Node::map([
+            ("apiVersion", Node::string("v1")),
+            ("clusters", Node::list(vec![self.cluster_entry()])),
+            ("contexts", Node::list(vec![self.context_entry()])),
+            ("current-context", Node::string(if set_current { &self.names.context } else { "" })),
+            ("kind", Node::string("Config")),
+            ("users", Node::list(vec![self.user_entry()])),
+        ])
     }
 
     pub(super) fn cluster_entry(&self) -> Node {

@@ -2,8 +2,8 @@
 
 use zeroize::Zeroizing;
 
+use super::node::{Body, Node, Scalar};
 use super::scalar::{self, Meaning};
-use super::tree::{Body, Node, Scalar};
 
 /// Text under construction. It may hold keys, so it is wiped; sized generously up front, because a string that grows
 /// leaves copies behind.
@@ -22,7 +22,7 @@ impl Lines<'_> {
         Self { indent: self.indent + by, ..self }
     }
 
-    fn next(self, out: &mut Text) {
+    pub(super) fn next(self, out: &mut Text) {
         out.push_str(self.newline);
         out.extend(std::iter::repeat_n(' ', self.indent));
     }

@@ -9,8 +9,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+use super::node::{Body, Node};
 use super::scalar::Meaning;
-use super::tree::{Body, Document, Node};
+use super::tree::Document;
 use super::{Cluster, Context, Exec, Kubeconfig, Material, Problem, User};
 
 /// Reads all entries of a parsed document.
@@ -42,6 +43,11 @@ pub(super) fn kubeconfig(document: &Document<'_>, folder: &Path) -> Result<Kubec
     found.problems = top.problems;
     found.problems.sort_by_key(|problem| (problem.line, problem.column));
     Ok(found)
+}
+
+/// Demands a document without any problem, one that kubectl reads and an edit cannot misunderstand.
+pub(super) fn acceptable(document: &Document<'_>) -> Result<(), Problem> {
+    kubeconfig(document, Path::new("/"))?.problems.into_iter().next().map_or(Ok(()), Err)
 }
 
 fn cluster(name: String, fields: &mut Fields<'_>) -> Cluster {

@@ -4,159 +4,14 @@
 //! Only the first document is read, as kubectl does. Anchors and aliases are refused: no program writes them into a
 //! kubeconfig, and they are how a small file becomes a large one. JSON is read too, it is YAML in flow style.
 
-use std::ops::Range;
-
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use zeroize::Zeroizing;
 
-use super::scalar::{self, Meaning};
+use super::node::{Body, Node, Scalar, Style};
 use super::{LARGEST, Problem};
 
 /// Deeper nesting than this is refused; a kubeconfig has about six levels.
 const DEEPEST: usize = 64;
-
-/// One node and the place of its text.
-#[derive(Clone)]
-pub(super) struct Node {
-    pub(super) body: Body,
-    /// Bytes of the text from the first to past the last character; of a block scalar only its content.
-    pub(super) span: Range<usize>,
-    pub(super) line: usize,
-    pub(super) column: usize,
-    /// Written with braces, brackets or inside such.
-    pub(super) flow: bool,
-}
-
-#[derive(Clone)]
-pub(super) enum Body {
-    Scalar(Scalar),
-    List(Vec<Node>),
-    Map(Vec<(Node, Node)>),
-}
-
-/// A single value as written.
-#[derive(Clone)]
-pub(super) struct Scalar {
-    pub(super) text: Zeroizing<String>,
-    pub(super) style: Style,
-    /// The tag in full, as `tag:yaml.org,2002:str`.
-    tag: Option<String>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Style {
-    Plain,
-    Quoted,
-    Block,
-}
-
-impl Scalar {
-    pub(super) fn meaning(&self) -> Meaning {
-        match (self.tag.as_deref(), self.style) {
-            (Some("tag:yaml.org,2002:str" | "!"), _) | (None, Style::Quoted | Style::Block) => Meaning::Text,
-            (Some(_), _) => Meaning::Tagged,
-            (None, Style::Plain) => scalar::meaning(&self.text),
-        }
-    }
-}
-
-impl Node {
-    fn made(body: Body) -> Self {
-        Self { body, span: 0..0, line: 0, column: 0, flow: false }
-    }
-
-    /// A string that is not in any text yet.
-    pub(super) fn string(text: impl Into<String>) -> Self {
-        Self::made(Body::Scalar(Scalar { text: Zeroizing::new(text.into()), style: Style::Quoted, tag: None }))
-    }
-
-    /// A number, truth value or null that is not in any text yet.
-    pub(super) fn plain(text: impl Into<String>) -> Self {
-        Self::made(Body::Scalar(Scalar { text: Zeroizing::new(text.into()), style: Style::Plain, tag: None }))
-    }
-
-    pub(super) fn list(items: Vec<Self>) -> Self {
-        Self::made(Body::List(items))
-    }
-
-    pub(super) fn map<K: Into<String>>(entries: impl IntoIterator<Item = (K, Self)>) -> Self {
-        Self::made(Body::Map(entries.into_iter().map(|(key, value)| (Self::string(key), value)).collect()))
-    }
-
-    /// The text when it is a string to kubectl, else nothing.
-    pub(super) fn text(&self) -> Option<&str> {
-        match &self.body {
-            Body::Scalar(scalar) if scalar.meaning() == Meaning::Text => Some(&scalar.text),
-            _ => None,
-        }
-    }
-
-    pub(super) fn is_null(&self) -> bool {
-        matches!(&self.body, Body::Scalar(scalar) if scalar.meaning() == Meaning::Null)
-    }
-
-    pub(super) fn entries(&self) -> Option<&[(Self, Self)]> {
-        match &self.body {
-            Body::Map(entries) => Some(entries),
-            _ => None,
-        }
-    }
-
-    pub(super) fn items(&self) -> Option<&[Self]> {
-        match &self.body {
-            Body::List(items) => Some(items),
-            _ => None,
-        }
-    }
-
-    /// The value of `key`; of repeated keys the last, as kubectl takes it.
-    pub(super) fn get(&self, key: &str) -> Option<&Self> {
-        self.pair(key).map(|(_, value)| value)
-    }
-
-    /// Key and value of `key`.
-    pub(super) fn pair(&self, key: &str) -> Option<&(Self, Self)> {
-        self.entries()?.iter().rev().find(|(found, _)| found.text() == Some(key))
-    }
-
-    /// Puts `value` at `key`, at the end when the key is new. Does nothing to anything but a mapping.
-    pub(super) fn set(&mut self, key: &str, value: Self) {
-        let Body::Map(entries) = &mut self.body else { return };
-        match entries.iter_mut().rev().find(|(found, _)| found.text() == Some(key)) {
-            Some((_, old)) => *old = value,
-            None => entries.push((Self::string(key), value)),
-        }
-    }
-
-    pub(super) fn remove(&mut self, key: &str) {
-        if let Body::Map(entries) = &mut self.body {
-            entries.retain(|(found, _)| found.text() != Some(key));
-        }
-    }
-
-    /// The problem `message` at this place.
-    pub(super) fn problem(&self, message: impl Into<String>) -> Problem {
-        Problem { message: message.into(), line: self.line, column: self.column }
-    }
-
-    /// Whether both say the same to kubectl, wherever and however they are written.
-    pub(super) fn same(&self, other: &Self) -> bool {
-        match (&self.body, &other.body) {
-            (Body::Scalar(one), Body::Scalar(two)) => {
-                let meaning = one.meaning();
-                meaning == two.meaning() && (meaning == Meaning::Null || one.text == two.text)
-            }
-            (Body::List(one), Body::List(two)) => {
-                one.len() == two.len() && one.iter().zip(two).all(|(one, two)| one.same(two))
-            }
-            (Body::Map(one), Body::Map(two)) => {
-                let same = |(one, two): (&(Self, Self), &(Self, Self))| one.0.same(&two.0) && one.1.same(&two.1);
-                one.len() == two.len() && one.iter().zip(two).all(same)
-            }
-            _ => false,
-        }
-    }
-}
 
 /// The first document of `bytes` with its text, and whether another document follows.
 pub(super) struct Document<'t> {
@@ -194,6 +49,34 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document<'_>, Problem> {
         }
     }
     Ok(Document { text, root, more })
+}
+
+/// Length of the quoted value (and its tag) that `text` begins with, up to its closing quote.
+fn quoted_length(text: &str) -> usize {
+    let Some(open) = text.find(['"', '\'']) else { return text.len() };
+    let quote = text.as_bytes()[open];
+    let mut bytes = text.bytes().enumerate().skip(open + 1).peekable();
+    while let Some((at, byte)) = bytes.next() {
+        let doubled = byte == b'\'' && bytes.peek().is_some_and(|(_, next)| *next == b'\'');
+        if (quote == b'"' && byte == b'\\') || (quote == b'\'' && doubled) {
+            bytes.next();
+        } else if byte == quote {
+            return at + 1;
+        }
+    }
+    text.len()
+}
+
+/// Past the colon that follows the key which ends at `end`.
+pub(super) fn colon(text: &str, end: usize) -> Option<usize> {
+    let rest = text.get(end..)?;
+    let space = rest.len() - rest.trim_start().len();
+    rest[space..].starts_with(':').then_some(end + space + 1)
+}
+
+/// Where an entry of a mapping ends: past its value or, without one, past its colon.
+pub(super) fn entry_end(text: &str, key: &Node, value: &Node) -> usize {
+    if value.span.is_empty() { colon(text, key.span.end).unwrap_or(key.span.end) } else { value.span.end }
 }
 
 fn not_text(bytes: &[u8], at: usize) -> Problem {
@@ -263,18 +146,28 @@ impl<'t> Reader<'t> {
                     ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => Style::Quoted,
                     ScalarStyle::Literal | ScalarStyle::Folded => Style::Block,
                 };
-                // An empty value has no characters, whatever the parser looked at to find that out.
-                let end = if text.is_empty() && style == Style::Plain && tag.is_none() { start } else { end };
+                let end = match style {
+                    // An empty value has no characters, whatever the parser looked at to find that out.
+                    Style::Plain if text.is_empty() && tag.is_none() => start,
+                    // The parser counts space and a comment after the closing quote as part of the value.
+                    Style::Quoted => start + quoted_length(&self.text[start..end]),
+                    // The parser has looked at the indentation of the next line too.
+                    Style::Block if end < self.text.len() => {
+                        self.text[start..end].rfind('\n').map_or(end, |at| start + at + 1)
+                    }
+                    _ => end,
+                };
                 let tag = tag.map(|tag| format!("{}{}", tag.handle, tag.suffix));
                 (Body::Scalar(Scalar { text: Zeroizing::new(text.into_owned()), style, tag }), end, inside_flow)
             }
             Event::SequenceStart(..) => {
                 let brackets = self.opens(start, end, '[');
                 let flow = inside_flow || brackets;
+                // The parser counts space and a comment after a closing bracket as part of it.
                 let mut items = Vec::new();
                 let end = loop {
                     match self.next()? {
-                        (Event::SequenceEnd, span) => break self.places.byte(span.end.index()),
+                        (Event::SequenceEnd, span) => break self.places.byte(span.start.index() + 1),
                         (event, span) => items.push(self.node(event, span, depth + 1, flow)?),
                     }
                 };
@@ -287,14 +180,17 @@ impl<'t> Reader<'t> {
                 let mut entries: Vec<(Node, Node)> = Vec::new();
                 let end = loop {
                     let key = match self.next()? {
-                        (Event::MappingEnd, span) => break self.places.byte(span.end.index()),
+                        (Event::MappingEnd, span) => break self.places.byte(span.start.index() + 1),
                         (event, span) => self.node(event, span, depth + 1, flow)?,
                     };
                     let (event, span) = self.next()?;
-                    let value = self.node(event, span, depth + 1, flow)?;
+                    let mut value = self.node(event, span, depth + 1, flow)?;
+                    if !value.flow && value.items().is_some() {
+                        self.begin_at_dash(&mut value);
+                    }
                     entries.push((key, value));
                 };
-                let last = |(key, value): &(Node, Node)| value.span.end.max(key.span.end);
+                let last = |(key, value): &(Node, Node)| entry_end(self.text, key, value);
                 let end = if brackets { end } else { entries.last().map_or(start, last) };
                 (Body::Map(entries), end, flow)
             }
@@ -303,8 +199,34 @@ impl<'t> Reader<'t> {
         Ok(Node { body, span: start..end.max(start), line, column, flow })
     }
 
-    /// Whether the first token of a collection, its tag aside, is a bracket; a block collection starts with none.
+    /// A list that is not indented below its key is reported to start after its first dash. This moves it to the dash.
+    fn begin_at_dash(&self, list: &mut Node) {
+        let mut end = list.span.start;
+        let mut line = list.line;
+        // The first item may stand below its dash, behind empty lines and comments.
+        loop {
+            let start = self.text[..end].rfind('\n').map_or(self.places.offset, |at| at + 1);
+            let before = &self.text[start..end];
+            let space = before.len() - before.trim_start().len();
+            if end == list.span.start && space == before.len() && self.text[end..].starts_with('-') {
+                return;
+            }
+            if before[space..].starts_with('-') {
+                (list.span.start, list.line, list.column) = (start + space, line, space + 1);
+                return;
+            }
+            let passable = space == before.len() || before[space..].starts_with('#');
+            if !passable || start <= self.places.offset {
+                return;
+            }
+            (end, line) = (start - 1, line - 1);
+        }
+    }
+
+    /// Whether the text of a collection's first token, its tag aside, is a bracket; a block collection starts with none.
     fn opens(&self, start: usize, end: usize, bracket: char) -> bool {
-        end > start && self.text[start..end].ends_with(bracket)
+        let text = &self.text[start..end];
+        let tag = if text.starts_with('!') { text.find(char::is_whitespace).unwrap_or(text.len()) } else { 0 };
+        text[tag..].trim_start().starts_with(bracket)
     }
 }

@@ -119,7 +119,7 @@ impl Table {
             cells.chain([self.header[*column].width()]).max().unwrap_or(0) + usize::from(GAP)
         };
         for name in &self.dispensable {
-            if shown.iter().map(needs).sum::<usize>() <= usize::from(width + GAP) {
+            if shown.iter().map(needs).sum::<usize>() <= usize::from(width.saturating_add(GAP)) {
                 break;
             }
             shown.retain(|column| self.header[*column] != *name);
@@ -140,7 +140,7 @@ impl Table {
             column.set_padding((0, GAP));
         }
         // What follows the last column is cut off again below.
-        match look.width.map(|width| width + GAP) {
+        match look.width.map(|width| width.saturating_add(GAP)) {
             Some(width) => {
                 table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
             }

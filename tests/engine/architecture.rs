@@ -37,7 +37,7 @@ const KEEPERS: &[(&[&str], &[&str], &str)] = &[
         "printing happens in main.rs and report/ only",
     ),
     (
-        &["comfy_table", "indicatif", "anstyle", "jmespath", "serde_saphyr"],
+        &["comfy_table", "indicatif", "anstyle", "jmespath"],
         &["src/report/"],
         "tables, bars and colours are known in report/ only",
     ),

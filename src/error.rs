@@ -70,6 +70,14 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// The same failure with another exit code.
+    #[must_use]
+    pub fn with_code(self, code: ExitCode) -> Self {
+        Self { code, ..self }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)

@@ -2,5 +2,16 @@
 //!
 //! Nothing here chooses: whatever could be decided stands in the blueprint.
 
+mod backup;
+pub mod change;
 pub mod existing;
+pub mod journal;
 pub mod mint;
+mod prepare;
+pub mod progress;
+mod recovery;
+mod standing;
+mod state;
+pub mod transaction;
+
+use change::sha256;

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{FileType, Gid, Mode, OFlags, Stat, Uid, XattrFlags};
+use rustix::fs::{FallocateFlags, FileType, Gid, Mode, OFlags, Stat, Uid, XattrFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
@@ -123,6 +123,32 @@ impl Writer<'_> {
             .map_err(|error| self.error(error, "cannot write", path))?;
         temporary.rename(&place.name).map_err(failed)?;
         flush(&folder).map_err(|errno| self.error(errno, "cannot flush the folder of", path))
+    }
+
+    /// Carries out [`super::Effect::Rehearse`].
+    pub(super) fn rehearse(
+        &self,
+        path: &Path,
+        follow: bool,
+        mode: u32,
+        owner: Option<Owner>,
+        size: u64,
+    ) -> anyhow::Result<()> {
+        let place = self.existing_place(path, follow)?;
+        let failed = |errno: Errno| self.error(errno, "cannot write", path);
+        let folder = open_folder(&place).map_err(failed)?;
+        let old = stat_in(folder.as_fd(), &place.name).map_err(failed)?;
+        if let Some(old) = old.as_ref().filter(|old| follow || kind(old) != FileType::Symlink) {
+            self.may_replace(path, old, place.followed)?;
+        }
+        self.keeps_secrets(path, &folder, mode, owner)?;
+        let (_removed_again, file) = Temporary::create(self, folder.as_fd(), path)?;
+        self.dress(path, &file, mode, owner, None)?;
+        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size.max(1)) {
+            // Not every file system can reserve room; the copies made before the first change show most shortages.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(errno) => Err(failed(errno)),
+        }
     }
 
     /// Carries out [`super::Effect::Link`].

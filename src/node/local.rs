@@ -72,6 +72,9 @@ impl Node for LocalNode {
             Effect::Remove { path } => writer.remove(path),
             Effect::RemoveDirectory { path } => writer.remove_directory(path),
             Effect::RemoveTree { path } => writer.remove_tree(path),
+            Effect::Rehearse { path, follow, mode, owner, size } => {
+                writer.rehearse(path, *follow, *mode, *owner, *size)
+            }
             Effect::Sweep { path } => writer.sweep(path),
         }
     }

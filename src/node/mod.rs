@@ -203,6 +203,20 @@ pub enum Effect<'a> {
         /// Absolute path.
         path: &'a Path,
     },
+    /// Tries everything out that could keep a file from being put at `path`, but leaves no trace: links and owners on
+    /// the way, the right to write there and to give the file away, room on the disk.
+    Rehearse {
+        /// Absolute path; its folder is there.
+        path: &'a Path,
+        /// Whether a symbolic link at `path` would be followed, as [`Effect::Install`] does, or replaced.
+        follow: bool,
+        /// Permission bits of the file to come.
+        mode: u32,
+        /// Owner of the file to come; `None` is the caller's own.
+        owner: Option<Owner>,
+        /// Room that must be free (bytes).
+        size: u64,
+    },
     /// Removes temporary files that killed runs left where an [`Effect::Install`] or [`Effect::Link`] of `path` puts
     /// them. Those of running ones stay.
     Sweep {

@@ -13,3 +13,4 @@ mod lock;
 mod observe;
 mod old_kernel;
 mod source;
+mod transaction;

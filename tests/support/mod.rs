@@ -10,3 +10,4 @@ pub mod probe;
 pub mod root;
 pub mod skip;
 pub mod tree;
+pub mod world;

@@ -16,7 +16,19 @@ pub struct TestRoot {
 
 impl TestRoot {
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::in_folder(tempfile::tempdir().unwrap())
+    }
+
+    /// As [`Self::new`], in memory where the machine has such a folder: for tests that write a thousand times and
+    /// would wait for the disk each time.
+    pub fn in_memory() -> Self {
+        match tempfile::tempdir_in("/dev/shm") {
+            Ok(folder) => Self::in_folder(folder),
+            Err(_) => Self::new(),
+        }
+    }
+
+    fn in_folder(folder: tempfile::TempDir) -> Self {
         let node = LocalNode::open("cp1", folder.path()).unwrap();
         Self { folder, node }
     }

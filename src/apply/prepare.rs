@@ -1,0 +1,280 @@
+//! Everything before the commit point: is the world as the plan saw it, can every file be written, and are new and old
+//! contents safe on the node's disk.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::Context as _;
+
+use super::backup::{self, CHECKSUMS, RESTORE, copied};
+use super::change::{Change, ChangeKind, Expected, FileMode, Request, is_operation_id};
+use super::journal::{Entry, FileState, Journal};
+use super::progress::Event;
+use super::sha256;
+use super::standing::{Standing, observe, owner, same_content, standings};
+use super::state::OperationFolder;
+use super::transaction::Transactions;
+use crate::error::Failure;
+use crate::node::{Content, Effect, Found, FoundState, Node, Owner, Query};
+use crate::plan::operation::{NodeReport, NodeState, Operation, ProvisioningState};
+
+/// An operation of which everything is on disk but the journal.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) journal: Journal,
+    pub(super) folder: OperationFolder,
+}
+
+/// Refuses requests that cannot be carried out on any node: mistakes of the caller, found before anything is touched.
+pub(super) fn refuse_request(node: &str, state_folder: &Path, request: &Request) -> anyhow::Result<()> {
+    let refuse = |what: String| Err(Failure::failed(format!("{node}: {what}")).into());
+    if !is_operation_id(&request.operation.id) {
+        return refuse(format!("{:?} is not the id of an operation", request.operation.id));
+    }
+    let mut paths = HashSet::new();
+    for change in &request.changes {
+        let path = Path::new(&change.report.path);
+        let plain = path.components().all(|component| matches!(component, Component::RootDir | Component::Normal(_)));
+        if !path.is_absolute() || !plain || path.file_name().is_none() {
+            return refuse(format!("{} is not the plain absolute path of a file", path.display()));
+        }
+        if path.starts_with(state_folder) {
+            return refuse(format!("{} lies in kubepki's own folder", path.display()));
+        }
+        if !paths.insert(path) {
+            return refuse(format!("{} is to change twice", path.display()));
+        }
+        if matches!(&change.kind, ChangeKind::Link { target } if target.to_str().is_none()) {
+            return refuse(format!("{} is to point to a name that is not UTF-8", path.display()));
+        }
+    }
+    Ok(())
+}
+
+impl Prepared {
+    /// Guard, rehearsal, stage, backup. On error the caller removes `folder`.
+    pub(super) fn make(
+        transactions: &Transactions<'_>,
+        request: &Request,
+        folder: &OperationFolder,
+    ) -> anyhow::Result<Self> {
+        let node = transactions.node;
+        let paths = || request.changes.iter().map(|change| PathBuf::from(&change.report.path));
+        let found = node.read(&paths().map(Query::File).collect::<Vec<_>>())?;
+        let mut journal = Journal::new(node.name(), begun(node.name(), request), request.directory_mode);
+        for (change, found) in request.changes.iter().zip(&found) {
+            journal.changes.push(entry(node.name(), change, found)?);
+        }
+        journal.directories = missing_directories(node, &journal)?;
+        rehearse(node, &journal, request)?;
+
+        for path in [folder.0.clone(), folder.stage(), folder.backup()] {
+            node.apply(&Effect::MakeDirectory { path: &path, mode: 0o700 })?;
+        }
+        for (index, (change, entry)) in request.changes.iter().zip(&journal.changes).enumerate() {
+            transactions.check_interrupt()?;
+            if let ChangeKind::Write { content, .. } = &change.kind {
+                let content = Content::Bytes(content);
+                let path = folder.staged(index);
+                node.apply(&Effect::Install { path: &path, content, mode: 0o600, owner: None })?;
+            }
+            if let FileState::File { mode, uid, gid, .. } = &entry.before {
+                let content = Content::FileOnNode(Path::new(&entry.path));
+                let path = folder.saved(index);
+                node.apply(&Effect::Install { path: &path, content, mode: *mode, owner: owner(*uid, *gid) })?;
+            }
+            (transactions.progress)(Event::Staged { number: index + 1 });
+        }
+        if copied(&journal).next().is_some() {
+            for (name, text) in [(CHECKSUMS, backup::checksums(&journal)), (RESTORE, backup::restore_script(&journal))]
+            {
+                let path = folder.backup().join(name);
+                let content = Content::Bytes(text.as_bytes());
+                node.apply(&Effect::Install { path: &path, content, mode: 0o600, owner: None })?;
+            }
+        }
+        // Read again what was just copied: a file that changed meanwhile has no true copy.
+        refuse_changed(node.name(), &journal, &standings(node, &journal)?)?;
+        for copies in [Copies::Old, Copies::New] {
+            check_copies(node, &journal, folder, copies).context(Failure::failed("nothing has changed"))?;
+        }
+        Ok(Self { journal, folder: folder.clone() })
+    }
+}
+
+/// The operation as it is while it runs, with this node's files in it.
+fn begun(node: &str, request: &Request) -> Operation {
+    let mut operation = request.operation.clone();
+    operation.provisioning_state = ProvisioningState::CertificateRotating;
+    let position = operation.nodes.iter().position(|report| report.name == node).unwrap_or_else(|| {
+        let (name, state) = (node.to_owned(), NodeState::Pending);
+        operation.nodes.push(NodeReport { name, state, files: Vec::new(), restarts: Vec::new(), error: None });
+        operation.nodes.len() - 1
+    });
+    let report = &mut operation.nodes[position];
+    report.state = NodeState::Running;
+    for change in &request.changes {
+        match report.files.iter_mut().find(|file| file.path == change.report.path) {
+            Some(file) => *file = change.report.clone(),
+            None => report.files.push(change.report.clone()),
+        }
+    }
+    operation
+}
+
+/// A change as the journal has it, if the file is what the plan saw.
+fn entry(node: &str, change: &Change, found: &Found) -> anyhow::Result<Entry> {
+    let follow = matches!(change.kind, ChangeKind::Write { .. });
+    let path = &change.report.path;
+    let before = observe(found, follow).map_err(|reason| {
+        Failure::failed(format!("{node}: cannot change {path}: {reason}")).hint("correct or remove it by hand")
+    })?;
+    let as_expected = match &change.expected {
+        Expected::Anything => true,
+        Expected::Absent => before == FileState::Absent,
+        Expected::Sha256(hash) => before.sha256() == Some(hash),
+        Expected::LinkTo(target) => found.link.as_ref() == Some(target),
+    };
+    if !as_expected {
+        return Err(changed_meanwhile(node, path));
+    }
+    let after = match &change.kind {
+        ChangeKind::Remove => FileState::Absent,
+        ChangeKind::Link { target } => FileState::Link { target: target.to_string_lossy().into_owned() },
+        ChangeKind::Write { content, mode, owner } => {
+            let old = found.metadata.as_ref();
+            let mode = match (mode, old) {
+                (FileMode::KeepOr(_), Some(old)) => old.mode,
+                (FileMode::KeepOr(mode) | FileMode::Exactly(mode), _) => *mode,
+            };
+            let owner = owner.or_else(|| old.map(|old| Owner { uid: old.uid, gid: old.gid }));
+            FileState::File {
+                sha256: sha256(content),
+                mode,
+                uid: owner.map(|owner| owner.uid),
+                gid: owner.map(|owner| owner.gid),
+            }
+        }
+    };
+    Ok(Entry { path: path.clone(), before, after })
+}
+
+fn changed_meanwhile(node: &str, path: &str) -> anyhow::Error {
+    Failure::failed(format!("{node}: {path} is no longer what the plan was made for; nothing has changed"))
+        .hint("run the command again: it makes a new plan")
+        .into()
+}
+
+fn refuse_changed(node: &str, journal: &Journal, standings: &[Standing]) -> anyhow::Result<()> {
+    for (entry, standing) in journal.changes.iter().zip(standings) {
+        // A file that is already what it should become counts as "after".
+        let same = same_content(&entry.before, &entry.after);
+        if *standing != Standing::Before && !(same && *standing == Standing::After) {
+            return Err(changed_meanwhile(node, &entry.path));
+        }
+    }
+    Ok(())
+}
+
+/// The folders that have to be made, outermost first.
+fn missing_directories(node: &dyn Node, journal: &Journal) -> anyhow::Result<Vec<String>> {
+    let mut folders = BTreeSet::new();
+    for entry in journal.changes.iter().filter(|entry| entry.after != FileState::Absent) {
+        folders.extend(Path::new(&entry.path).ancestors().skip(1).map(Path::to_owned));
+    }
+    let found = node.read(&folders.into_iter().map(Query::Metadata).collect::<Vec<_>>())?;
+    let mut missing = Vec::new();
+    for found in found {
+        let reason = match found.state {
+            FoundState::Directory => continue,
+            FoundState::Missing if found.link.is_none() => {
+                missing.extend(found.path.to_str().map(str::to_owned));
+                continue;
+            }
+            FoundState::Missing => "it is a symbolic link that leads nowhere".to_owned(),
+            FoundState::Unreadable(reason) => reason,
+            FoundState::File(_) | FoundState::Unread => "it is not a folder".to_owned(),
+        };
+        let message = format!("{}: cannot use the folder {}: {reason}", node.name(), found.path.display());
+        return Err(Failure::failed(message).hint("correct or remove it by hand").into());
+    }
+    Ok(missing)
+}
+
+/// Tries out every change, so that what could fail fails now, and clears away what killed runs left there.
+fn rehearse(node: &dyn Node, journal: &Journal, request: &Request) -> anyhow::Result<()> {
+    // Room is asked for once per folder, for all that goes there.
+    let mut rooms: BTreeMap<&Path, u64> = BTreeMap::new();
+    let places: Vec<(&Path, &Entry)> =
+        journal.changes.iter().map(|entry| (nearest(Path::new(&entry.path), journal), entry)).collect();
+    for ((place, _), change) in places.iter().zip(&request.changes) {
+        if let ChangeKind::Write { content, .. } = &change.kind {
+            *rooms.entry(place.parent().unwrap_or(place)).or_default() += content.len() as u64;
+        }
+    }
+    for (place, entry) in places {
+        let size = rooms.remove(place.parent().unwrap_or(place)).unwrap_or_default();
+        if size > 0 {
+            node.apply(&Effect::Sweep { path: place })?;
+        }
+        let (mode, owner) = match &entry.after {
+            // A folder that is still to be made: the right to make it is all that matters.
+            FileState::File { mode, uid, gid, .. } if place == Path::new(&entry.path) => (*mode, owner(*uid, *gid)),
+            _ => (0o644, None),
+        };
+        node.apply(&Effect::Rehearse { path: place, follow: entry.follows(), mode, owner, size })?;
+    }
+    Ok(())
+}
+
+/// The path itself, or the outermost folder on the way to it that is still to be made.
+fn nearest<'a>(path: &'a Path, journal: &Journal) -> &'a Path {
+    let missing = |folder: &Path| journal.directories.iter().any(|missing| Path::new(missing) == folder);
+    path.ancestors().skip(1).filter(|folder| missing(folder)).last().unwrap_or(path)
+}
+
+/// Which copies of an operation are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Copies {
+    /// The backup.
+    Old,
+    /// The stage.
+    New,
+}
+
+/// Proves that the copies are what the journal says.
+///
+/// # Errors
+/// When one is missing or damaged: then that direction is closed.
+pub(super) fn check_copies(
+    node: &dyn Node,
+    journal: &Journal,
+    folder: &OperationFolder,
+    which: Copies,
+) -> anyhow::Result<()> {
+    let copies: Vec<(PathBuf, &str)> = journal
+        .changes
+        .iter()
+        .enumerate()
+        .filter_map(|(index, entry)| {
+            let (path, state) = match which {
+                Copies::Old => (folder.saved(index), &entry.before),
+                Copies::New => (folder.staged(index), &entry.after),
+            };
+            Some((path, state.sha256()?))
+        })
+        .collect();
+    let found = node.read(&copies.iter().map(|(path, _)| Query::File(path.clone())).collect::<Vec<_>>())?;
+    for ((path, hash), found) in copies.iter().zip(&found) {
+        let good = matches!(&found.state, FoundState::File(content) if sha256(content) == **hash);
+        if !good {
+            let message = format!("{}: the copy {} is missing or damaged", node.name(), path.display());
+            let way = match which {
+                Copies::Old => "`--continue` does not need it",
+                Copies::New => "`--abort` does not need it",
+            };
+            return Err(Failure::partial(message).hint(way).into());
+        }
+    }
+    Ok(())
+}

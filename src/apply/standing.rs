@@ -1,0 +1,132 @@
+//! How far a change has come, told from what is at its path: the hash says "before", "after", or somebody else.
+
+use std::path::Path;
+
+use super::journal::{Entry, FileState, Journal};
+use super::sha256;
+use crate::node::{Content, Effect, Found, FoundState, Node, Owner, Query};
+
+/// What has become of one change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// The file is as it was before.
+    Before,
+    /// The file is as it is to be.
+    After,
+    /// A file is gone that a link was to replace, or the other way round: the step between was interrupted.
+    Between,
+    /// Somebody else changed it; in words.
+    Foreign(String),
+}
+
+/// What is at a path; `Err` says in words what cannot be dealt with. With `follow` a link stands for what it leads to.
+pub(super) fn observe(found: &Found, follow: bool) -> Result<FileState, String> {
+    if let (Some(target), false) = (&found.link, follow) {
+        let target = target.to_str().ok_or("it is a symbolic link to a name that is not UTF-8")?;
+        return Ok(FileState::Link { target: target.to_owned() });
+    }
+    match (&found.state, &found.metadata, &found.link) {
+        (FoundState::Missing, _, Some(target)) => {
+            Err(format!("it is a symbolic link to {}, which does not exist", target.display()))
+        }
+        (FoundState::Missing, ..) => Ok(FileState::Absent),
+        (FoundState::File(content), Some(metadata), _) => Ok(FileState::File {
+            sha256: sha256(content),
+            mode: metadata.mode,
+            uid: Some(metadata.uid),
+            gid: Some(metadata.gid),
+        }),
+        (FoundState::Unreadable(reason), ..) => Err(reason.clone()),
+        (FoundState::Directory, ..) => Err("it is a folder".to_owned()),
+        (FoundState::File(_) | FoundState::Unread, ..) => Err("it was not read".to_owned()),
+    }
+}
+
+/// Whether kind and content are the same, whatever mode and owner.
+pub(super) fn same_content(one: &FileState, other: &FileState) -> bool {
+    match (one, other) {
+        (FileState::File { sha256: one, .. }, FileState::File { sha256: other, .. }) => one == other,
+        (one, other) => one == other,
+    }
+}
+
+/// Whether what is there has mode and owner that were wished, too.
+fn same_dress(actual: &FileState, wished: &FileState) -> bool {
+    match (actual, wished) {
+        (FileState::File { mode, uid, gid, .. }, FileState::File { mode: bits, uid: user, gid: group, .. }) => {
+            mode == bits && (user.is_none() || user == uid) && (group.is_none() || group == gid)
+        }
+        _ => true,
+    }
+}
+
+impl Entry {
+    /// Whether the change is made through a symbolic link rather than to it.
+    pub(super) fn follows(&self) -> bool {
+        matches!(self.after, FileState::File { .. })
+    }
+
+    /// How far the change has come.
+    pub(super) fn standing(&self, found: &Found) -> Standing {
+        let actual = match observe(found, self.follows()) {
+            Ok(actual) => actual,
+            Err(reason) => return Standing::Foreign(reason),
+        };
+        match (same_content(&actual, &self.before), same_content(&actual, &self.after)) {
+            // Only mode or owner change.
+            (true, true) if same_dress(&actual, &self.after) => Standing::After,
+            (true, _) => Standing::Before,
+            (false, true) => Standing::After,
+            (false, false) if actual == FileState::Absent && self.replaces_file_by_link() => Standing::Between,
+            (false, false) => Standing::Foreign(match actual {
+                FileState::Absent => "it is gone".to_owned(),
+                FileState::File { .. } => "it has another content".to_owned(),
+                FileState::Link { target } => format!("it is a symbolic link to {target}"),
+            }),
+        }
+    }
+
+    fn replaces_file_by_link(&self) -> bool {
+        matches!((&self.before, &self.after), (FileState::File { .. }, FileState::Link { .. }))
+    }
+
+    /// Carries the change out; `staged` is the new content on the node.
+    pub(super) fn forward(&self, node: &dyn Node, staged: &Path) -> anyhow::Result<()> {
+        put(node, Path::new(&self.path), &self.after, staged)
+    }
+
+    /// Takes the change back; `saved` is the old content on the node.
+    pub(super) fn backward(&self, node: &dyn Node, saved: &Path) -> anyhow::Result<()> {
+        let path = Path::new(&self.path);
+        if self.replaces_file_by_link() {
+            // Otherwise the old content would be written to where the new link leads.
+            node.apply(&Effect::Remove { path })?;
+        }
+        put(node, path, &self.before, saved)
+    }
+}
+
+fn put(node: &dyn Node, path: &Path, state: &FileState, copy: &Path) -> anyhow::Result<()> {
+    match state {
+        FileState::Absent => node.apply(&Effect::Remove { path }),
+        FileState::Link { target } => node.apply(&Effect::Link { path, target: Path::new(target) }),
+        FileState::File { mode, uid, gid, .. } => node.apply(&Effect::Install {
+            path,
+            content: Content::FileOnNode(copy),
+            mode: *mode,
+            owner: owner(*uid, *gid),
+        }),
+    }
+}
+
+/// The owner a journal names, if it does.
+pub(super) fn owner(uid: Option<u32>, gid: Option<u32>) -> Option<Owner> {
+    uid.zip(gid).map(|(uid, gid)| Owner { uid, gid })
+}
+
+/// How far every change of a journal has come.
+pub(super) fn standings(node: &dyn Node, journal: &Journal) -> anyhow::Result<Vec<Standing>> {
+    let queries: Vec<Query> = journal.changes.iter().map(|entry| Query::File(entry.path.clone().into())).collect();
+    let found = node.read(&queries)?;
+    Ok(journal.changes.iter().zip(&found).map(|(entry, found)| entry.standing(found)).collect())
+}

@@ -6,11 +6,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::de::{Error as _, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
+use serde_saphyr::MessageFormatter;
 
 use crate::error::Failure;
 use crate::pki::layout::Role;
+use crate::pki::profile::Profile;
+
+mod fields;
 
 /// Larger files are refused (bytes).
 const LARGEST: usize = 1024 * 1024;
@@ -20,10 +23,10 @@ const LARGEST: usize = 1024 * 1024;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClusterFile {
     /// `kubepki.io/v1`.
-    #[serde(deserialize_with = "api_version")]
+    #[serde(deserialize_with = "fields::api_version")]
     pub api_version: String,
     /// `Cluster`.
-    #[serde(deserialize_with = "kind")]
+    #[serde(deserialize_with = "fields::kind")]
     pub kind: String,
     /// The cluster's name.
     pub metadata: Metadata,
@@ -36,7 +39,7 @@ pub struct ClusterFile {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Metadata {
     /// The cluster's name.
-    #[serde(deserialize_with = "filled")]
+    #[serde(deserialize_with = "fields::filled")]
     pub name: String,
 }
 
@@ -49,12 +52,12 @@ pub struct Spec {
     pub control_plane_endpoint: Option<String>,
     /// Profile of its certificates: a name, or an inline profile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub profile: Option<Profile>,
+    pub profile: Option<ProfileChoice>,
     /// `/etc/kubernetes` on every node.
-    #[serde(default = "kubernetes_dir", deserialize_with = "absolute")]
+    #[serde(default = "kubernetes_dir", deserialize_with = "fields::absolute")]
     pub kubernetes_dir: PathBuf,
     /// `/var/lib/kubelet` on every node.
-    #[serde(default = "kubelet_dir", deserialize_with = "absolute")]
+    #[serde(default = "kubelet_dir", deserialize_with = "fields::absolute")]
     pub kubelet_dir: PathBuf,
     /// How nodes are reached, unless they say otherwise.
     #[serde(default)]
@@ -63,18 +66,19 @@ pub struct Spec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Restart>,
     /// The machines.
-    #[serde(deserialize_with = "distinct_nodes")]
+    #[serde(deserialize_with = "fields::distinct_nodes")]
     pub nodes: Vec<ClusterNode>,
 }
 
 /// A profile by name or in full.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
-pub enum Profile {
-    /// `kubeadm`, `aks-arc` or `aks`.
-    Named(String),
-    /// An inline profile.
-    Inline(serde_yaml::Mapping),
+pub enum ProfileChoice {
+    /// A built-in one.
+    #[serde(serialize_with = "fields::profile_name")]
+    Named(Profile),
+    /// The fields of a `CertificateSpec`.
+    Inline(serde_json::Map<String, serde_json::Value>),
 }
 
 /// How to log in to a node.
@@ -145,10 +149,10 @@ pub enum RestartStrategy {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClusterNode {
     /// The node's name in Kubernetes.
-    #[serde(deserialize_with = "filled")]
+    #[serde(deserialize_with = "fields::filled")]
     pub name: String,
     /// Address or host name; `local` for this machine.
-    #[serde(deserialize_with = "filled")]
+    #[serde(deserialize_with = "fields::filled")]
     pub host: String,
     /// What it is.
     pub role: Role,
@@ -174,19 +178,41 @@ impl ClusterFile {
         if content.len() > LARGEST {
             return Err(Failure::usage(format!("{path}: larger than 1 MiB, this is no cluster file")).into());
         }
-        serde_yaml::from_slice(content).map_err(|error| {
-            let message = error.to_string();
-            let place = error.location().map(|at| (at.line(), at.column()));
-            let text = match place {
-                Some((line, column)) => {
-                    let message = message.replace(&format!(" at line {line} column {column}"), "");
-                    format!("{path}:{line}:{column}: {message}")
-                }
-                None => format!("{path}: {message}"),
-            };
-            Failure::usage(text).hint("the fields of a cluster file are described in docs/cluster-file.md").into()
+        let text = std::str::from_utf8(content).map_err(|_| Failure::usage(format!("{path}: it is not UTF-8")))?;
+        // Anchors are of no use in so flat a document, and a few of them can be made to stand for gigabytes.
+        let budget = serde_saphyr::budget! { max_documents: 1, max_anchors: 0, max_aliases: 0, max_merge_keys: 0 };
+        let options = serde_saphyr::options! { budget: budget, with_snippet: false };
+        let mut field = String::new();
+        let parsed = serde_saphyr::with_deserializer_from_str_with_options(text, options, |document| {
+            serde_path_to_error::deserialize(document).map_err(|error| {
+                field = error.path().to_string();
+                error.into_inner()
+            })
+        });
+        parsed.map_err(|error| {
+            let (message, place) = fault(&error);
+            let field = field.trim_end_matches(".?");
+            let field = if field.is_empty() || field == "." { String::new() } else { format!("{field}: ") };
+            Failure::usage(format!("{path}:{place} {field}{message}"))
+                .hint("the fields of a cluster file are described in docs/cluster-file.md")
+                .into()
         })
     }
+}
+
+/// What is wrong, and `LINE:COLUMN:` where that is known.
+fn fault(error: &serde_saphyr::Error) -> (String, String) {
+    use serde_saphyr::budget::BudgetBreach::{Aliases, Anchors};
+    let at = error.location().filter(|at| at.line() > 0);
+    let place = at.map(|at| format!("{}:{}:", at.line(), at.column())).unwrap_or_default();
+    let message = match error.without_snippet() {
+        serde_saphyr::Error::Budget { breach: Anchors { .. } | Aliases { .. }, .. } => {
+            "anchors and aliases are not for cluster files; write the value out".to_owned()
+        }
+        serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => format!("the field `{key}` is there twice"),
+        other => serde_saphyr::DefaultMessageFormatter.format_message(other).into_owned(),
+    };
+    (message, place)
 }
 
 fn kubernetes_dir() -> PathBuf {
@@ -203,72 +229,6 @@ fn static_pod() -> RestartStrategy {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
-}
-
-/// A string that `check` accepts. The check runs inside the visitor: only there does the parser know line and column.
-struct Checked<F>(F);
-
-impl<T, F: Fn(&str) -> Result<T, String>> Visitor<'_> for Checked<F> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
-        (self.0)(text).map_err(E::custom)
-    }
-}
-
-fn exactly(expected: &str, found: &str) -> Result<String, String> {
-    if found == expected { Ok(found.to_owned()) } else { Err(format!("{found:?} should be {expected}")) }
-}
-
-fn api_version<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
-    input.deserialize_str(Checked(|text: &str| exactly("kubepki.io/v1", text)))
-}
-
-fn kind<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
-    input.deserialize_str(Checked(|text: &str| exactly("Cluster", text)))
-}
-
-fn filled<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
-    let check = |text: &str| if text.trim().is_empty() { Err("must not be empty".into()) } else { Ok(text.to_owned()) };
-    input.deserialize_str(Checked(check))
-}
-
-fn absolute<'de, D: Deserializer<'de>>(input: D) -> Result<PathBuf, D::Error> {
-    let check = |text: &str| match PathBuf::from(text) {
-        path if path.is_absolute() => Ok(path),
-        _ => Err(format!("{text:?} is not an absolute path")),
-    };
-    input.deserialize_str(Checked(check))
-}
-
-fn distinct_nodes<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<ClusterNode>, D::Error> {
-    input.deserialize_seq(DistinctNodes)
-}
-
-/// At least one node, and no two of the same name.
-struct DistinctNodes;
-
-impl<'de> Visitor<'de> for DistinctNodes {
-    type Value = Vec<ClusterNode>;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a list of nodes")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
-        let mut nodes: Vec<ClusterNode> = Vec::new();
-        while let Some(node) = elements.next_element::<ClusterNode>()? {
-            if nodes.iter().any(|other| other.name == node.name) {
-                return Err(A::Error::custom(format!("two nodes are called {:?}", node.name)));
-            }
-            nodes.push(node);
-        }
-        if nodes.is_empty() { Err(A::Error::custom("a cluster has at least one node")) } else { Ok(nodes) }
-    }
 }
 
 #[cfg(test)]
@@ -308,7 +268,7 @@ spec:
     #[test]
     fn it_is_written_so_that_it_reads_back_alike() {
         let file = ClusterFile::parse(GOOD.as_bytes(), Path::new("lab.yaml")).expect("good");
-        let text = serde_yaml::to_string(&file).expect("YAML");
+        let text = serde_saphyr::to_string(&file).expect("YAML");
         assert_eq!(ClusterFile::parse(text.as_bytes(), Path::new("lab.yaml")).expect("good"), file);
     }
 
@@ -317,19 +277,30 @@ spec:
         let cases = [
             ("kind: Cluster", "kind: Clutter", "lab.yaml:2:7: kind: \"Clutter\" should be Cluster"),
             ("kubepki.io/v1", "v1", "lab.yaml:1:13: apiVersion: \"v1\" should be kubepki.io/v1"),
-            ("role: worker", "rôle: worker", "lab.yaml:12:31: spec.nodes[1]: unknown field `rôle`"),
+            ("role: worker", "rôle: worker", "lab.yaml:12:31: spec.nodes[1].rôle: unknown field `rôle`"),
             ("role: worker", "role: boss", "lab.yaml:12:37: spec.nodes[1].role: unknown variant `boss`"),
-            ("port: 22,", "port: 222222,", "lab.yaml:8:27: spec.ssh.port: invalid value: integer `222222`"),
-            ("name: here", "name: cp1", "lab.yaml:11:3: spec.nodes: two nodes are called \"cp1\""),
-            ("profile: kubeadm", "profiles: kubeadm", "lab.yaml:7:3: spec: unknown field `profiles`"),
+            ("port: 22,", "port: 222222,", "lab.yaml:8:27: spec.ssh.port: invalid u16"),
+            ("name: here", "name: cp1", "spec.nodes[1]: two nodes are called \"cp1\""),
+            ("profile: kubeadm", "profile: kubadm", "lab.yaml:7:12: spec.profile: "),
+            ("profile: kubeadm", "profiles: kubeadm", "lab.yaml:7:3: spec.profiles: unknown field `profiles`"),
             ("  name: lab", "  name: ''", "lab.yaml:4:9: metadata.name: must not be empty"),
-            ("  name: lab\n", "  name: lab\n  name: lab\n", "lab.yaml:4:3: metadata: duplicate field `name`"),
+            ("  name: lab\n", "  name: lab\n  name: lab\n", "lab.yaml:5:3: metadata: the field `name` is there twice"),
             (", role: worker", "", "spec.nodes[1]: missing field `role`"),
         ];
         for (good, bad, message) in cases {
             let text = refused(&GOOD.replace(good, bad));
             assert!(text.contains(message), "{text}");
         }
+    }
+
+    #[test]
+    fn a_profile_may_be_written_out() {
+        let text = GOOD.replace("profile: kubeadm", "profile: {profile: aks, defaults: {validity: 30d}}");
+        let file = ClusterFile::parse(text.as_bytes(), Path::new("lab.yaml")).expect("good");
+        let Some(ProfileChoice::Inline(fields)) = &file.spec.profile else { panic!("{:?}", file.spec.profile) };
+        assert_eq!(fields["defaults"]["validity"], "30d");
+        let text = serde_saphyr::to_string(&file).expect("YAML");
+        assert_eq!(ClusterFile::parse(text.as_bytes(), Path::new("lab.yaml")).expect("good"), file);
     }
 
     #[test]

@@ -6,16 +6,6 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// kubeadm's kubeconfigs, below `/etc/kubernetes`.
-pub const KUBECONFIGS: [&str; 6] = [
-    "admin.conf",
-    "super-admin.conf",
-    "controller-manager.conf",
-    "scheduler.conf",
-    "kubelet.conf",
-    "bootstrap-kubelet.conf",
-];
-
 /// What a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -82,43 +72,6 @@ impl Layout {
         ]
     }
 
-    /// The folders whose files, and those in the folders below, may be certificates and keys. Some may not exist.
-    pub fn certificate_folders(&self) -> Vec<PathBuf> {
-        let Some(kubernetes_dir) = &self.kubernetes_dir else { return vec![self.pki_dir.clone()] };
-        // An AKS node that became a control plane has both folders, whichever comes first.
-        let mut folders = vec![kubernetes_dir.join("pki"), kubernetes_dir.join("certs")];
-        folders.extend(self.kubelet_dir.iter().map(|kubelet| kubelet.join("pki")));
-        for rancher in ["/var/lib/rancher/k3s", "/var/lib/rancher/rke2"].map(Path::new) {
-            folders.push(rancher.join("server/tls"));
-            folders.push(rancher.join("server/cred"));
-        }
-        folders
-    }
-
-    /// The single files that may be kubeconfigs, or certificates beside them. Some may not exist.
-    pub fn single_files(&self) -> Vec<PathBuf> {
-        let mut files = Vec::new();
-        if let Some(kubernetes) = &self.kubernetes_dir {
-            files.extend(KUBECONFIGS.map(|name| kubernetes.join(name)));
-        }
-        if let Some(kubelet) = &self.kubelet_dir {
-            files.extend(["kubeconfig", "bootstrap-kubeconfig"].map(|name| kubelet.join(name)));
-        }
-        if self.kubernetes_dir.is_some() {
-            for distribution in ["k3s", "rke2"] {
-                files.push(PathBuf::from(format!("/etc/rancher/{distribution}/{distribution}.yaml")));
-                let agent = PathBuf::from(format!("/var/lib/rancher/{distribution}/agent"));
-                let names = ["kubelet", "kubeproxy", "k3scontroller", "rke2controller"];
-                files.extend(names.iter().map(|name| agent.join(format!("{name}.kubeconfig"))));
-                let clients = ["client-kubelet", "client-kube-proxy", "serving-kubelet", "client-ca", "server-ca"];
-                files.extend(clients.iter().map(|name| agent.join(format!("{name}.crt"))));
-                let own = [format!("client-{distribution}-controller")];
-                files.extend(own.iter().map(|name| agent.join(format!("{name}.crt"))));
-            }
-        }
-        files
-    }
-
     /// Files of which a control-plane node has at least one; none for a folder.
     pub fn control_plane_marks(&self) -> Vec<PathBuf> {
         let Some(kubernetes_dir) = &self.kubernetes_dir else { return Vec::new() };
@@ -155,8 +108,7 @@ mod tests {
     #[test]
     fn a_folder_is_that_folder_and_nothing_else() {
         let layout = Layout::folder("/srv/pki");
-        assert_eq!(layout.certificate_folders(), [PathBuf::from("/srv/pki")]);
-        assert!(layout.single_files().is_empty() && layout.control_plane_marks().is_empty());
+        assert!(layout.member_marks().is_empty() && layout.control_plane_marks().is_empty());
         assert_eq!(layout.state_dir(), PathBuf::from("/srv/pki/.kubepki"));
     }
 
@@ -165,7 +117,7 @@ mod tests {
         let [kubeadm, ..] = Layout::candidates(Path::new("/opt/k8s"), Path::new("/data/kubelet"));
         assert_eq!(kubeadm.pki_dir, PathBuf::from("/opt/k8s/pki"));
         assert_eq!(kubeadm.state_dir(), PathBuf::from("/opt/k8s/tmp/kubepki"));
-        assert!(kubeadm.certificate_folders().contains(&PathBuf::from("/data/kubelet/pki")));
-        assert!(kubeadm.single_files().contains(&PathBuf::from("/opt/k8s/admin.conf")));
+        assert!(kubeadm.member_marks().contains(&PathBuf::from("/data/kubelet/pki")));
+        assert!(kubeadm.control_plane_marks().contains(&PathBuf::from("/opt/k8s/pki/apiserver.crt")));
     }
 }

@@ -37,6 +37,7 @@ pub struct Minted {
     keys: HashMap<Id, PrivateKey>,
     certificates: HashMap<Id, Certificate>,
     templates: HashMap<Id, Template>,
+    certified: HashMap<Id, Id>,
 }
 
 /// Makes or reads every key of `blueprint` and issues its certificates.
@@ -59,6 +60,7 @@ pub fn mint(
             minted.certificates.insert(plan.id.clone(), certificate);
         }
         minted.templates.insert(plan.id.clone(), template);
+        minted.certified.insert(plan.id.clone(), plan.key.clone());
     }
     Ok(minted)
 }
@@ -176,6 +178,14 @@ impl Minted {
     /// When the blueprint names none.
     pub fn template(&self, id: &str) -> anyhow::Result<&Template> {
         self.templates.get(id).ok_or_else(|| anyhow!("the plan has no certificate `{id}`"))
+    }
+
+    /// The id of the key that a certificate certifies.
+    ///
+    /// # Errors
+    /// When the blueprint names no such certificate.
+    pub fn key_of(&self, id: &str) -> anyhow::Result<&str> {
+        self.certified.get(id).map(String::as_str).ok_or_else(|| anyhow!("the plan has no certificate `{id}`"))
     }
 
     /// The certificate a file refers to.

@@ -10,6 +10,8 @@ pub mod mint;
 mod prepare;
 pub mod progress;
 mod recovery;
+pub mod render;
+pub mod requests;
 mod standing;
 mod state;
 pub mod transaction;

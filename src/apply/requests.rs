@@ -1,0 +1,62 @@
+//! A blueprint and what was minted for it, as transactions: one per node, files in the blueprint's order.
+
+use super::change::{Change, ChangeKind, Expected, FileMode, Request};
+use super::existing;
+use super::mint::Minted;
+use super::render;
+use crate::node::Node;
+use crate::plan::blueprint::{Blueprint, FileContent, NodeBlueprint, PlannedFile};
+use crate::plan::operation::{FileAction, FileReport, Operation};
+
+/// Permission bits of folders that a transaction has to make; kubeadm's are the same.
+const FOLDER_MODE: u32 = 0o755;
+
+/// The transaction of each node that has something to change, with the operation it belongs to.
+///
+/// # Errors
+/// When a file cannot be rendered, see [`render::file`].
+pub fn requests<'a>(
+    blueprint: &Blueprint,
+    operation: &Operation,
+    nodes: &[&'a dyn Node],
+    minted: &Minted,
+) -> anyhow::Result<Vec<(&'a dyn Node, Request)>> {
+    let mut requests = Vec::new();
+    for plan in &blueprint.nodes {
+        let node = existing::find(nodes, &plan.node)?;
+        let changes = changes(node, plan, minted)?;
+        if !changes.is_empty() {
+            requests.push((node, Request { operation: operation.clone(), changes, directory_mode: FOLDER_MODE }));
+        }
+    }
+    Ok(requests)
+}
+
+fn changes(node: &dyn Node, plan: &NodeBlueprint, minted: &Minted) -> anyhow::Result<Vec<Change>> {
+    plan.files.iter().filter(|file| file.action != FileAction::Unchanged).map(|file| change(node, file, minted)).collect()
+}
+
+fn change(node: &dyn Node, file: &PlannedFile, minted: &Minted) -> anyhow::Result<Change> {
+    let seen = file.seen.clone().map_or(Expected::Absent, Expected::Sha256);
+    let (kind, expected) = match &file.content {
+        None => (ChangeKind::Remove, seen),
+        Some(FileContent::Link { target, was }) => {
+            (ChangeKind::Link { target: target.clone() }, was.clone().map_or(seen, Expected::LinkTo))
+        }
+        Some(content) => {
+            let content = render::file(node, &file.path, content, minted)?;
+            (ChangeKind::Write { content, mode: FileMode::KeepOr(file.mode), owner: None }, seen)
+        }
+    };
+    Ok(Change { report: report(file, minted), kind, expected })
+}
+
+/// The file as the result shows it: now the new certificate has a serial number.
+fn report(file: &PlannedFile, minted: &Minted) -> FileReport {
+    let certificate = file.content.as_ref().and_then(|content| render::leading_certificate(content, minted));
+    FileReport {
+        new_serial_number: certificate.map(|certificate| certificate.serial().to_string()),
+        not_after: certificate.map_or(file.not_after, |certificate| Some(certificate.not_after())),
+        ..file.report()
+    }
+}

@@ -18,6 +18,7 @@ pub mod environment;
 pub mod global;
 pub mod session;
 pub mod target;
+pub mod transactions;
 pub mod version;
 
 use session::Session;

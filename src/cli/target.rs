@@ -218,6 +218,27 @@ impl TargetNode {
 }
 
 impl TargetArgs {
+    /// The words that name this target on a command line, for hints: `--pki-dir /srv/pki`; empty for this machine.
+    pub fn words(&self) -> String {
+        let mut words: Vec<String> = Vec::new();
+        let mut add = |option: &str, value: &str| words.extend([option.to_owned(), quoted(value)]);
+        match &self.place {
+            Place::ThisMachine => {}
+            Place::Folder(path) => add("--pki-dir", &path.to_string_lossy()),
+            Place::Root(path) => add("--root", &path.to_string_lossy()),
+            Place::ClusterFile(path) => add("--cluster-file", &path.to_string_lossy()),
+            Place::Cluster(name) => {
+                add("-n", &name.name);
+                name.group.iter().for_each(|group| add("-g", group));
+            }
+        }
+        self.nodes.iter().for_each(|node| add("--node", node));
+        if let Some((name, _)) = Role::NAMED.into_iter().find(|(_, role)| Some(*role) == self.role) {
+            add("--role", name);
+        }
+        words.join(" ")
+    }
+
     /// Refuses `--node` names other than that of the only node there is.
     fn expect_only(&self, name: &str) -> anyhow::Result<()> {
         match self.nodes.iter().find(|wanted| *wanted != name) {
@@ -242,6 +263,15 @@ pub fn read_cluster_file(path: &Path) -> anyhow::Result<ClusterFile> {
         Some(FoundState::Directory) => Err(Failure::usage(format!("{shown} is a folder, not a cluster file")).into()),
         _ => Err(Failure::not_found(format!("there is no cluster file {shown}")).into()),
     }
+}
+
+/// `word` as a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_alphanumeric() || "/._-+:@%,=".contains(letter);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 fn role_parser() -> impl clap::builder::TypedValueParser<Value = Role> {
@@ -344,6 +374,20 @@ mod tests {
     fn a_group_without_a_name_is_refused_only_when_typed() {
         assert!(parse(&["-g", "prod"], &[]).is_err());
         assert_eq!(parse(&[], &[("resource_group", "prod")]).expect("good").place, Place::ThisMachine);
+    }
+
+    #[test]
+    fn the_words_of_a_target_name_the_same_target() {
+        for words in [
+            &["--pki-dir", "/srv/it's mine"][..],
+            &["-n", "lab", "-g", "prod", "--node", "cp1", "--node", "w1", "--role", "worker"],
+            &[],
+        ] {
+            let said = parse(words, &[]).expect("good").words();
+            let plain: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+            assert_eq!(said, plain.join(" "));
+        }
+        assert_eq!(quoted("/srv/it's mine"), r"'/srv/it'\''s mine'");
     }
 
     #[test]

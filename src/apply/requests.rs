@@ -33,7 +33,11 @@ pub fn requests<'a>(
 }
 
 fn changes(node: &dyn Node, plan: &NodeBlueprint, minted: &Minted) -> anyhow::Result<Vec<Change>> {
-    plan.files.iter().filter(|file| file.action != FileAction::Unchanged).map(|file| change(node, file, minted)).collect()
+    plan.files
+        .iter()
+        .filter(|file| file.action != FileAction::Unchanged)
+        .map(|file| change(node, file, minted))
+        .collect()
 }
 
 fn change(node: &dyn Node, file: &PlannedFile, minted: &Minted) -> anyhow::Result<Change> {

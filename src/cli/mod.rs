@@ -11,6 +11,7 @@ use crate::error::{self, ExitCode};
 use crate::report::Ui;
 
 pub mod candidates;
+pub mod carry_out;
 pub mod change;
 pub mod cluster_file;
 pub mod completion;

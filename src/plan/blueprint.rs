@@ -244,6 +244,11 @@ impl Blueprint {
         self.changes().next().is_none()
     }
 
+    /// How many keys are made anew.
+    pub fn new_keys(&self) -> usize {
+        self.keys.iter().filter(|key| matches!(key.source, KeySource::New(_))).count()
+    }
+
     /// Every file that changes, with its node.
     pub fn changes(&self) -> impl Iterator<Item = (&NodeBlueprint, &PlannedFile)> {
         self.nodes

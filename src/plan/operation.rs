@@ -37,6 +37,21 @@ pub struct Operation {
     pub next_steps: Vec<String>,
 }
 
+impl Operation {
+    /// Takes over state, times and phases of `part`, the same operation as one node has ended it, and that node's report.
+    pub fn adopt(&mut self, part: Self, node: &str) {
+        self.provisioning_state = part.provisioning_state;
+        self.started_at = self.started_at.or(part.started_at);
+        self.ended_at = part.ended_at;
+        self.phases = part.phases;
+        for report in part.nodes.into_iter().filter(|report| report.name == node) {
+            if let Some(own) = self.nodes.iter_mut().find(|own| own.name == node) {
+                *own = report;
+            }
+        }
+    }
+}
+
 /// `provisioningState` in Azure's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProvisioningState {

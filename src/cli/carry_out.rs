@@ -7,12 +7,12 @@ use anyhow::Context as _;
 use super::change::ChangeArgs;
 use super::session::{Decision, Session};
 use super::target::{Target, TargetArgs, TargetNode};
+use super::transactions::{Teller, transactions};
 use crate::apply::journal::Journal;
-use crate::apply::progress::Event;
 use crate::apply::transaction::Transactions;
 use crate::apply::{change, existing, mint, requests};
 use crate::error::Failure;
-use crate::node::{LockOwner, Node};
+use crate::node::Node;
 use crate::plan::blueprint::Blueprint;
 use crate::plan::operation::{NodeState, Operation, ProvisioningState};
 use crate::report::progress::Progress;
@@ -21,16 +21,14 @@ use crate::report::progress::Progress;
 pub struct Crew<'a> {
     session: &'a Session,
     target: &'a Target,
-    words: String,
-    owner: LockOwner,
+    args: &'a TargetArgs,
+    command: &'a str,
 }
 
 impl<'a> Crew<'a> {
     /// `command` as it is typed (`rotate-certs`), for its target.
-    pub fn new(session: &'a Session, target: &'a Target, args: &TargetArgs, command: &str) -> Self {
-        let owner =
-            LockOwner { command: command.to_owned(), who: who(target), pid: std::process::id(), since: session.now };
-        Self { session, target, words: args.words(), owner }
+    pub fn new(session: &'a Session, target: &'a Target, args: &'a TargetArgs, command: &'a str) -> Self {
+        Self { session, target, args, command }
     }
 
     /// The nodes, as minting and planning want them.
@@ -43,9 +41,8 @@ impl<'a> Crew<'a> {
     /// # Errors
     /// When a journal is damaged or a node cannot be read.
     pub fn unfinished(&self) -> anyhow::Result<Option<Journal>> {
-        let quiet = |_: Event<'_>| {};
         for node in &self.target.nodes {
-            if let Some(journal) = self.transactions(node, &quiet).unfinished()? {
+            if let Some(journal) = self.on(node, |transactions| transactions.unfinished())? {
                 return Ok(Some(journal));
             }
         }
@@ -58,7 +55,7 @@ impl<'a> Crew<'a> {
     /// Exit code 6, with both ways out.
     pub fn refuse_other(&self, journal: &Journal) -> anyhow::Result<()> {
         let other = &journal.operation;
-        if other.command == self.owner.command {
+        if other.command == self.command {
             return Ok(());
         }
         let command = self.command_line(&other.command);
@@ -108,21 +105,18 @@ impl<'a> Crew<'a> {
     fn run_on(&self, name: &str, request: change::Request) -> anyhow::Result<Operation> {
         let target = self.target.nodes.iter().find(|target| target.node.name() == name);
         let target = target.context("a node of the plan is none of the target's")?;
-        self.with_bar("Writing files", request.changes.len(), |bar| {
-            self.transactions(target, &|event| advance(bar, &self.session.ui, event)).run(request)
-        })
+        self.on(target, |transactions| transactions.run(request))
     }
 
     fn mint(&self, blueprint: &Blueprint, nodes: &[&dyn Node]) -> anyhow::Result<mint::Minted> {
-        let new = blueprint.new_keys();
-        self.with_bar("Generating keys", new, |bar| {
-            mint::mint(blueprint, &|source| existing::key(nodes, source), &|event| {
-                if let mint::Event::KeyMade { id } = event {
-                    bar.advance();
-                    self.session.ui.step(&format!("made the key of {id}"));
-                }
-            })
-        })
+        let bar = Progress::start(&self.session.ui, "making keys", blueprint.new_keys());
+        let tell = |event: mint::Event<'_>| {
+            if let mint::Event::KeyMade { id } = event {
+                bar.advance();
+                self.session.ui.step(&format!("made the key of {id}"));
+            }
+        };
+        mint::mint(blueprint, &|source| existing::key(nodes, source), &tell)
     }
 
     /// Finishes what was interrupted, on every node that has something unfinished. `None` when there is nothing.
@@ -130,7 +124,7 @@ impl<'a> Crew<'a> {
     /// # Errors
     /// As [`Transactions::resume`].
     pub fn resume(&self) -> anyhow::Result<Option<Operation>> {
-        self.for_each_unfinished("Writing files", |transactions| transactions.resume())
+        self.for_each_unfinished(|transactions| transactions.resume())
     }
 
     /// Takes back what was interrupted. `None` when there is nothing.
@@ -138,62 +132,31 @@ impl<'a> Crew<'a> {
     /// # Errors
     /// As [`Transactions::abort`].
     pub fn abort(&self, force: bool) -> anyhow::Result<Option<Operation>> {
-        self.for_each_unfinished("Putting files back", |transactions| transactions.abort(force))
+        self.for_each_unfinished(|transactions| transactions.abort(force))
     }
 
     fn for_each_unfinished(
         &self,
-        words: &'static str,
         work: impl Fn(&Transactions<'_>) -> anyhow::Result<Operation>,
     ) -> anyhow::Result<Option<Operation>> {
         let mut outcome = None;
         for node in &self.target.nodes {
-            let quiet = |_: Event<'_>| {};
-            let Some(journal) = self.transactions(node, &quiet).unfinished()? else { continue };
+            let Some(journal) = self.on(node, |transactions| transactions.unfinished())? else { continue };
             self.refuse_other(&journal)?;
-            let operation = self.with_bar(words, journal.changes.len(), |bar| {
-                work(&self.transactions(node, &|event| advance(bar, &self.session.ui, event)))
-            })?;
-            outcome = Some(operation);
+            outcome = Some(self.on(node, &work)?);
         }
         Ok(outcome)
     }
 
-    fn with_bar<T>(&self, words: &'static str, total: usize, work: impl FnOnce(&Progress) -> T) -> T {
-        let bar = Progress::start(&self.session.ui, words, total);
-        work(&bar)
-    }
-
-    fn transactions<'t>(&self, node: &'t TargetNode, progress: &'t (dyn Fn(Event<'_>) + Sync)) -> Transactions<'t> {
-        Transactions {
-            node: &*node.node,
-            state_folder: node.layout.state_dir(),
-            owner: self.owner.clone(),
-            target_words: self.words.clone(),
-            interrupt: self.session.interrupt.clone(),
-            progress,
-        }
+    fn on<T>(&self, node: &TargetNode, work: impl FnOnce(&Transactions<'_>) -> T) -> T {
+        let teller = Teller::new(&self.session.ui, node.node.name());
+        let tell = |event: crate::apply::progress::Event<'_>| teller.tell(event);
+        work(&transactions(self.session, self.command, self.args, node, &tell))
     }
 
     /// A command line that names the same target.
     pub fn command_line(&self, command: &str) -> String {
-        if self.words.is_empty() { format!("kubepki {command}") } else { format!("kubepki {command} {}", self.words) }
+        let words = self.args.words();
+        if words.is_empty() { format!("kubepki {command}") } else { format!("kubepki {command} {words}") }
     }
-}
-
-fn advance(bar: &Progress, ui: &crate::report::Ui, event: Event<'_>) {
-    match event {
-        Event::Changed { .. } | Event::Restored { .. } => bar.advance(),
-        Event::Warning(words) => ui.warning(words),
-        Event::Started { .. } | Event::Staged { .. } | Event::Committed => {}
-    }
-}
-
-/// `user@host` of whoever runs this, for the lock file.
-fn who(target: &Target) -> String {
-    let user = ["SUDO_USER", "USER", "LOGNAME"]
-        .into_iter()
-        .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
-    let host = target.nodes.first().and_then(|node| node.node.facts().ok()).map(|facts| facts.host_name);
-    format!("{}@{}", user.unwrap_or_else(|| "root".to_owned()), host.unwrap_or_else(|| "localhost".to_owned()))
 }

@@ -17,7 +17,9 @@ pub mod cluster_file;
 pub mod completion;
 pub mod environment;
 pub mod global;
+pub mod list;
 pub mod session;
+pub mod state;
 pub mod target;
 pub mod transactions;
 pub mod version;
@@ -70,6 +72,8 @@ pub enum Command {
     #[allow(missing_docs, reason = "the doc comment of the options is the help text")]
     Completion(completion::CompletionArgs),
     #[allow(missing_docs, reason = "the doc comment of the options is the help text")]
+    List(list::ListArgs),
+    #[allow(missing_docs, reason = "the doc comment of the options is the help text")]
     Version(version::VersionArgs),
 }
 
@@ -77,6 +81,7 @@ impl Command {
     fn run(&self, session: &mut Session) -> anyhow::Result<ExitCode> {
         match self {
             Self::Completion(args) => completion::run(args, session),
+            Self::List(args) => list::run(args, session),
             Self::Version(args) => version::run(args, session),
         }
     }

@@ -10,6 +10,7 @@ pub mod csr;
 pub mod der;
 pub mod issue;
 pub mod kubeconfig;
+pub mod kubelet_config;
 pub mod layout;
 pub mod lifetime;
 pub mod name;

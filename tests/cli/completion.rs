@@ -42,3 +42,13 @@ fn commands_options_and_values_are_offered() {
     assert!(offered(&stage, "kubepki version --out").contains(&"--output".to_owned()));
     assert_eq!(offered(&stage, "kubepki version --output y"), ["yaml"]);
 }
+
+#[test]
+fn groups_of_clusters_are_offered_as_they_are_at_that_moment() {
+    let stage = Stage::new();
+    assert_eq!(offered(&stage, "kubepki list -g p"), [""; 0]);
+    stage.put("home/.kubepki/clusters/prod/east.yaml", "");
+    stage.put("home/.kubepki/clusters/test/east.yaml", "");
+    assert_eq!(offered(&stage, "kubepki list -g p"), ["prod"]);
+    assert_eq!(offered(&stage, "kubepki list --resource-group ").len(), 2);
+}

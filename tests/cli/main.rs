@@ -7,3 +7,4 @@ mod support;
 
 mod completion;
 mod global;
+mod list;

@@ -1,7 +1,7 @@
 //! Everything before the commit point: is the world as the plan saw it, can every file be written, and are new and old
 //! contents safe on the node's disk.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context as _;
@@ -11,12 +11,15 @@ use super::change::{Change, ChangeKind, Expected, FileMode, Request, is_operatio
 use super::journal::{Entry, FileState, Journal};
 use super::progress::Event;
 use super::sha256;
-use super::standing::{Standing, observe, owner, same_content, standings};
+use super::standing::{Standing, observe, owner, standings};
 use super::state::OperationFolder;
 use super::transaction::Transactions;
 use crate::error::Failure;
 use crate::node::{Content, Effect, Found, FoundState, Node, Owner, Query};
 use crate::plan::operation::{NodeReport, NodeState, Operation, ProvisioningState};
+
+/// The unit in which file systems give room (bytes).
+const BLOCK: u64 = 4096;
 
 /// An operation of which everything is on disk but the journal.
 #[derive(Debug)]
@@ -52,7 +55,7 @@ pub(super) fn refuse_request(node: &str, state_folder: &Path, request: &Request)
 }
 
 impl Prepared {
-    /// Guard, rehearsal, stage, backup. On error the caller removes `folder`.
+    /// Guard, stage, backup, rehearsal. On error the caller removes `folder`.
     pub(super) fn make(
         transactions: &Transactions<'_>,
         request: &Request,
@@ -66,8 +69,6 @@ impl Prepared {
             journal.changes.push(entry(node.name(), change, found)?);
         }
         journal.directories = missing_directories(node, &journal)?;
-        rehearse(node, &journal, request)?;
-
         for path in [folder.0.clone(), folder.stage(), folder.backup()] {
             node.apply(&Effect::MakeDirectory { path: &path, mode: 0o700 })?;
         }
@@ -93,6 +94,8 @@ impl Prepared {
                 node.apply(&Effect::Install { path: &path, content, mode: 0o600, owner: None })?;
             }
         }
+        // Only now, because the copies may have filled the disk.
+        rehearse(node, &journal, request)?;
         // Read again what was just copied: a file that changed meanwhile has no true copy.
         refuse_changed(node.name(), &journal, &standings(node, &journal)?)?;
         for copies in [Copies::Old, Copies::New] {
@@ -167,9 +170,7 @@ fn changed_meanwhile(node: &str, path: &str) -> anyhow::Error {
 
 fn refuse_changed(node: &str, journal: &Journal, standings: &[Standing]) -> anyhow::Result<()> {
     for (entry, standing) in journal.changes.iter().zip(standings) {
-        // A file that is already what it should become counts as "after".
-        let same = same_content(&entry.before, &entry.after);
-        if *standing != Standing::Before && !(same && *standing == Standing::After) {
+        if !standing.is_before() {
             return Err(changed_meanwhile(node, &entry.path));
         }
     }
@@ -203,20 +204,11 @@ fn missing_directories(node: &dyn Node, journal: &Journal) -> anyhow::Result<Vec
 
 /// Tries out every change, so that what could fail fails now, and clears away what killed runs left there.
 fn rehearse(node: &dyn Node, journal: &Journal, request: &Request) -> anyhow::Result<()> {
-    // Room is asked for once per folder, for all that goes there.
-    let mut rooms: BTreeMap<&Path, u64> = BTreeMap::new();
-    let places: Vec<(&Path, &Entry)> =
-        journal.changes.iter().map(|entry| (nearest(Path::new(&entry.path), journal), entry)).collect();
-    for ((place, _), change) in places.iter().zip(&request.changes) {
-        if let ChangeKind::Write { content, .. } = &change.kind {
-            *rooms.entry(place.parent().unwrap_or(place)).or_default() += content.len() as u64;
-        }
-    }
-    for (place, entry) in places {
-        let size = rooms.remove(place.parent().unwrap_or(place)).unwrap_or_default();
-        if size > 0 {
-            node.apply(&Effect::Sweep { path: place })?;
-        }
+    let room = room(journal, request)?;
+    let mut folders: HashSet<&Path> = HashSet::new();
+    for entry in &journal.changes {
+        let place = nearest(Path::new(&entry.path), journal);
+        let size = if folders.insert(place.parent().unwrap_or(place)) { room } else { 0 };
         let (mode, owner) = match &entry.after {
             // A folder that is still to be made: the right to make it is all that matters.
             FileState::File { mode, uid, gid, .. } if place == Path::new(&entry.path) => (*mode, owner(*uid, *gid)),
@@ -225,6 +217,18 @@ fn rehearse(node: &dyn Node, journal: &Journal, request: &Request) -> anyhow::Re
         node.apply(&Effect::Rehearse { path: place, follow: entry.follows(), mode, owner, size })?;
     }
     Ok(())
+}
+
+/// The room that everything still to be written may take (bytes), should it all go to the same disk: every file in
+/// whole blocks, a block for every folder, and the journal as it is and as it will be.
+fn room(journal: &Journal, request: &Request) -> anyhow::Result<u64> {
+    let blocks = |length: usize| (length as u64).div_ceil(BLOCK) * BLOCK;
+    let contents = request.changes.iter().map(|change| match &change.kind {
+        ChangeKind::Write { content, .. } => blocks(content.len()),
+        ChangeKind::Link { .. } | ChangeKind::Remove => 0,
+    });
+    let folders = blocks(journal.directories.len() * usize::try_from(BLOCK)?);
+    Ok(contents.sum::<u64>() + folders + 2 * blocks(journal.to_text()?.len()))
 }
 
 /// The path itself, or the outermost folder on the way to it that is still to be made.

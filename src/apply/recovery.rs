@@ -28,7 +28,7 @@ impl Transactions<'_> {
         let Stored { journal, folder, .. } = stored;
         let standings = standings(self.node, &journal)?;
         self.refuse_foreign_files(&journal, &folder, &standings)?;
-        if standings.iter().any(|standing| *standing != Standing::After) {
+        if !standings.iter().all(Standing::is_after) {
             check_copies(self.node, &journal, &folder, Copies::New)?;
         }
         self.sweep(&journal, &folder)?;
@@ -50,7 +50,7 @@ impl Transactions<'_> {
         if !force {
             self.refuse_foreign_files(&journal, &folder, &standings)?;
         }
-        if standings.iter().any(|standing| *standing != Standing::Before) {
+        if !standings.iter().all(Standing::is_before) {
             check_copies(self.node, &journal, &folder, Copies::Old)?;
         }
         self.sweep(&journal, &folder)?;
@@ -122,7 +122,7 @@ impl Transactions<'_> {
 
     fn take_back(&self, journal: &Journal, folder: &OperationFolder, standings: &[Standing]) -> anyhow::Result<()> {
         for (index, (entry, standing)) in journal.changes.iter().zip(standings).enumerate().rev() {
-            if *standing != Standing::Before {
+            if !standing.is_before() {
                 self.check_interrupt()?;
                 entry.backward(self.node, &folder.saved(index))?;
             }
@@ -132,7 +132,7 @@ impl Transactions<'_> {
             self.node.apply(&Effect::RemoveDirectory { path: Path::new(directory) })?;
         }
         let standings = self::standings(self.node, journal)?;
-        self.expect_all(journal, &standings, &Standing::Before)
+        self.expect_all(journal, &standings, Standing::is_before)
     }
 }
 

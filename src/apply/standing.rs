@@ -13,10 +13,24 @@ pub(super) enum Standing {
     Before,
     /// The file is as it is to be.
     After,
+    /// It was to stay as it is, and did.
+    Both,
     /// A file is gone that a link was to replace, or the other way round: the step between was interrupted.
     Between,
     /// Somebody else changed it; in words.
     Foreign(String),
+}
+
+impl Standing {
+    /// Whether nothing is left to do on the way to the new state.
+    pub(super) fn is_after(&self) -> bool {
+        matches!(self, Self::After | Self::Both)
+    }
+
+    /// Whether nothing is left to do on the way back.
+    pub(super) fn is_before(&self) -> bool {
+        matches!(self, Self::Before | Self::Both)
+    }
 }
 
 /// What is at a path; `Err` says in words what cannot be dealt with. With `follow` a link stands for what it leads to.
@@ -73,7 +87,8 @@ impl Entry {
             Err(reason) => return Standing::Foreign(reason),
         };
         match (same_content(&actual, &self.before), same_content(&actual, &self.after)) {
-            // Only mode or owner change.
+            // Only mode or owner change, if anything.
+            (true, true) if same_dress(&self.before, &self.after) => Standing::Both,
             (true, true) if same_dress(&actual, &self.after) => Standing::After,
             (true, _) => Standing::Before,
             (false, true) => Standing::After,

@@ -167,14 +167,14 @@ impl Transactions<'_> {
             self.node.apply(&Effect::MakeDirectory { path: Path::new(directory), mode: journal.directory_mode })?;
         }
         for (index, (entry, standing)) in journal.changes.iter().zip(&standings).enumerate() {
-            if *standing != Standing::After {
+            if !standing.is_after() {
                 self.check_interrupt()?;
                 entry.forward(self.node, &folder.staged(index))?;
             }
             (self.progress)(Event::Changed { number: index + 1, path: &entry.path });
         }
         let standings = self::standings(self.node, journal)?;
-        self.expect_all(journal, &standings, &Standing::After)
+        self.expect_all(journal, &standings, Standing::is_after)
     }
 
     /// Proves that every file is where it should be.
@@ -182,9 +182,9 @@ impl Transactions<'_> {
         &self,
         journal: &Journal,
         standings: &[Standing],
-        wanted: &Standing,
+        wanted: impl Fn(&Standing) -> bool,
     ) -> anyhow::Result<()> {
-        match journal.changes.iter().zip(standings).find(|(_, standing)| *standing != wanted) {
+        match journal.changes.iter().zip(standings).find(|(_, standing)| !wanted(standing)) {
             None => Ok(()),
             Some((entry, _)) => {
                 let message = format!("{}: {} is not what was just written there", self.node.name(), entry.path);

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::reading;
+use super::removal::sweep_folder;
 use super::writing::{Writer, flush, kind, open_folder, stat_in};
 use super::{Content, FoundState, Owner, Query};
 use crate::error::Failure;
@@ -142,6 +143,10 @@ impl Writer<'_> {
             self.may_replace(path, old, place.followed)?;
         }
         self.keeps_secrets(path, &folder, mode, owner)?;
+        // Once for each folder: looking through one for each of ten thousand files takes its time.
+        if size > 0 || place.followed {
+            sweep_folder(folder.as_fd()).map_err(failed)?;
+        }
         let (_removed_again, file) = Temporary::create(self, folder.as_fd(), path)?;
         self.dress(path, &file, mode, owner, None)?;
         match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size.max(1)) {

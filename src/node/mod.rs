@@ -214,7 +214,7 @@ pub enum Effect<'a> {
         mode: u32,
         /// Owner of the file to come; `None` is the caller's own.
         owner: Option<Owner>,
-        /// Room that must be free (bytes).
+        /// Room that must be free (bytes). With more than 0 the folder is swept first, too, as by [`Effect::Sweep`].
         size: u64,
     },
     /// Removes temporary files that killed runs left where an [`Effect::Install`] or [`Effect::Link`] of `path` puts

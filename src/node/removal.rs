@@ -68,16 +68,19 @@ impl Writer<'_> {
             }
             let failed = |errno: Errno| self.error(errno, "cannot tidy up the folder of", path);
             let folder = open_folder(&place).map_err(failed)?;
-            let mut swept = false;
-            for name in names(folder.as_fd()).map_err(failed)?.iter().filter(|name| is_temporary(name)) {
-                swept |= sweep_one(folder.as_fd(), name).map_err(failed)?;
-            }
-            if swept {
-                flush(&folder).map_err(failed)?;
-            }
+            sweep_folder(folder.as_fd()).map_err(failed)?;
         }
         Ok(())
     }
+}
+
+/// Removes every temporary file in a folder that nobody is writing.
+pub(super) fn sweep_folder(folder: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let mut swept = false;
+    for name in names(folder)?.iter().filter(|name| is_temporary(name)) {
+        swept |= sweep_one(folder, name)?;
+    }
+    if swept { flush(folder) } else { Ok(()) }
 }
 
 /// Whether a path lies in a folder named `.kubepki` or `kubepki…`, or is one.

@@ -54,15 +54,16 @@ impl Writer<'_> {
         .into()
     }
 
-    /// `cannot …` with the system's reason, which stays reachable as [`std::io::Error`].
+    /// `cannot …` with the system's reason.
     pub(super) fn error(&self, error: impl Into<std::io::Error>, what: &str, path: &Path) -> anyhow::Error {
         let error = error.into();
-        let text = format!("{}: {what} {}: {}", self.node, path.display(), words(&error));
-        let full = error.kind() == std::io::ErrorKind::StorageFull;
-        let failure = Failure::failed(text);
-        let failure =
-            if full { failure.hint("free some space on that file system and run the command again") } else { failure };
-        anyhow::Error::from(error).context(failure)
+        let failure = Failure::failed(format!("{}: {what} {}: {}", self.node, path.display(), words(&error)));
+        match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                failure.hint("free some space on that file system and run the command again").into()
+            }
+            _ => failure.into(),
+        }
     }
 
     /// Whether files of `uid` are as good as the caller's own.

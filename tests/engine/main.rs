@@ -6,11 +6,14 @@
 mod support;
 
 mod architecture;
+mod crash_points;
 mod docs;
 mod install;
+mod kill;
 mod local_node;
 mod lock;
 mod observe;
 mod old_kernel;
+mod recovery;
 mod source;
 mod transaction;

@@ -6,6 +6,7 @@
 
 pub mod binary;
 pub mod cluster;
+pub mod crashing;
 pub mod probe;
 pub mod root;
 pub mod skip;

@@ -55,8 +55,9 @@ pub fn file(
 /// The minted certificate that a file will hold first: the one its report names.
 pub fn leading_certificate<'a>(content: &'a FileContent, minted: &'a Minted) -> Option<&'a Certificate> {
     let reference = match content {
-        FileContent::Certificates(references) | FileContent::CertificatesAndKey(references, _) => references.first()?,
-        FileContent::Kubeconfig(KubeconfigPlan::New { client: (reference, _), .. }) => reference,
+        FileContent::Certificates(references)
+        | FileContent::CertificatesAndKey(references, _)
+        | FileContent::Kubeconfig(KubeconfigPlan::New { client: (references, _), .. }) => references.first()?,
         FileContent::Kubeconfig(KubeconfigPlan::Existing { clients, .. }) => clients.first()?.1.first()?,
         FileContent::PrivateKey(_)
         | FileContent::PublicKeys(_)
@@ -81,12 +82,12 @@ fn kubeconfig(
     minted: &Minted,
 ) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     match plan {
-        KubeconfigPlan::New { cluster, server, user, context, authorities, client: (certificate, key) } => {
+        KubeconfigPlan::New { cluster, server, user, context, authorities, client: (chain, key) } => {
             let names = Names { cluster: cluster.clone(), user: user.clone(), context: context.clone() };
             let authorities = certificates(authorities, minted)?;
-            let certificate = minted.resolve(certificate)?.to_pem();
+            let certificate = certificates(chain, minted)?;
             let key = minted.key(key)?.to_pem();
-            let authentication = Authentication::Embedded { certificate: certificate.as_bytes(), key: key.as_bytes() };
+            let authentication = Authentication::Embedded { certificate: &certificate, key: key.as_bytes() };
             Ok(Credential::new(names, server, &authorities, authentication).document())
         }
         KubeconfigPlan::Existing { authorities, clients } => {

@@ -7,6 +7,8 @@ use std::ffi::{OsStr, OsString};
 use clap_complete::CompletionCandidate;
 
 use super::session::home;
+use crate::pki::profile::Profile;
+
 use super::target::{KnownCluster, known_clusters, read_cluster_file};
 
 /// Names for `--name`; with `--resource-group` on the line only those of that group.
@@ -35,6 +37,12 @@ pub fn nodes(word: &OsStr) -> Vec<CompletionCandidate> {
     };
     let clusters = files.iter().filter_map(|path| read_cluster_file(path).ok());
     starting_with(word, clusters.flat_map(|cluster| cluster.spec.nodes).map(|node| node.name))
+}
+
+/// Names for `create-certs --only`: the entries of the profile on the line.
+pub fn entries(word: &OsStr) -> Vec<CompletionCandidate> {
+    let profile = typed(&["--profile"]).and_then(|name| name.to_str()?.parse::<Profile>().ok()).unwrap_or_default();
+    starting_with(word, profile.spec().names().map(ToString::to_string))
 }
 
 fn known() -> Vec<KnownCluster> {

@@ -15,6 +15,7 @@ pub mod carry_out;
 pub mod change;
 pub mod cluster_file;
 pub mod completion;
+pub mod create_certs;
 pub mod environment;
 pub mod global;
 pub mod list;
@@ -72,6 +73,8 @@ pub enum Command {
     #[allow(missing_docs, reason = "the doc comment of the options is the help text")]
     Completion(completion::CompletionArgs),
     #[allow(missing_docs, reason = "the doc comment of the options is the help text")]
+    CreateCerts(Box<create_certs::CreateCertsArgs>),
+    #[allow(missing_docs, reason = "the doc comment of the options is the help text")]
     List(list::ListArgs),
     #[allow(missing_docs, reason = "the doc comment of the options is the help text")]
     Version(version::VersionArgs),
@@ -81,6 +84,7 @@ impl Command {
     fn run(&self, session: &mut Session) -> anyhow::Result<ExitCode> {
         match self {
             Self::Completion(args) => completion::run(args, session),
+            Self::CreateCerts(args) => create_certs::run(args, session),
             Self::List(args) => list::run(args, session),
             Self::Version(args) => version::run(args, session),
         }

@@ -95,25 +95,7 @@ impl Certificate {
             }
             ParsedExtension::KeyUsage(usage) => self.key_usage = Some(KeyUsage(usage.flags)),
             ParsedExtension::ExtendedKeyUsage(usage) => {
-                let mut all = Vec::new();
-                if usage.server_auth {
-                    all.push(ExtendedKeyUsage::ServerAuth);
-                }
-                if usage.client_auth {
-                    all.push(ExtendedKeyUsage::ClientAuth);
-                }
-                let named = [
-                    (usage.any, "2.5.29.37.0"),
-                    (usage.code_signing, "1.3.6.1.5.5.7.3.3"),
-                    (usage.email_protection, "1.3.6.1.5.5.7.3.4"),
-                    (usage.time_stamping, "1.3.6.1.5.5.7.3.8"),
-                    (usage.ocsp_signing, "1.3.6.1.5.5.7.3.9"),
-                ];
-                all.extend(
-                    named.into_iter().filter(|(set, _)| *set).map(|(_, oid)| ExtendedKeyUsage::Other(oid.to_owned())),
-                );
-                all.extend(usage.other.iter().map(|oid| ExtendedKeyUsage::Other(oid.to_id_string())));
-                self.extended_key_usage = Some(all);
+                self.extended_key_usage = Some(ExtendedKeyUsage::from_parsed(usage));
             }
             ParsedExtension::BasicConstraints(constraints) => {
                 self.is_ca = Some(constraints.ca);

@@ -1,6 +1,7 @@
 //! Certificate signing requests (PKCS#10, RFC 2986): written for external CAs, and read back to compare.
 
 use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer as _;
 use yasna::models::ObjectIdentifier;
 use yasna::{DERWriter, Tag};
@@ -10,6 +11,8 @@ use super::issue::Template;
 use super::name::Name;
 use super::pem_file;
 use super::private_key::{KeyError, PrivateKey};
+use super::san::San;
+use super::usage::ExtendedKeyUsage;
 
 /// Writes the request for what `template` says, signed by its own key, as PEM (`CERTIFICATE REQUEST`).
 ///
@@ -59,6 +62,10 @@ pub struct Request {
     pub subject: Name,
     /// The key to certify, `SubjectPublicKeyInfo` DER.
     pub public_key: Vec<u8>,
+    /// Wanted alternative names.
+    pub sans: Vec<San>,
+    /// Wanted extended key usages.
+    pub usages: Vec<ExtendedKeyUsage>,
 }
 
 impl Request {
@@ -78,7 +85,22 @@ impl Request {
         }
         parsed.verify_signature().map_err(|_| "the request is not signed by its own key".to_owned())?;
         let info = &parsed.certification_request_info;
-        Ok(Self { subject: Name::from_x509(&info.subject), public_key: info.subject_pki.raw.to_vec() })
+        let mut request = Self {
+            subject: Name::from_x509(&info.subject),
+            public_key: info.subject_pki.raw.to_vec(),
+            sans: Vec::new(),
+            usages: Vec::new(),
+        };
+        for extension in parsed.requested_extensions().into_iter().flatten() {
+            match extension {
+                ParsedExtension::SubjectAlternativeName(names) => {
+                    request.sans = names.general_names.iter().map(San::from_general_name).collect();
+                }
+                ParsedExtension::ExtendedKeyUsage(usage) => request.usages = ExtendedKeyUsage::from_parsed(usage),
+                _ => {}
+            }
+        }
+        Ok(request)
     }
 }
 
@@ -86,7 +108,6 @@ impl Request {
 mod tests {
     use super::*;
     use crate::pki::algorithm::KeyAlgorithm;
-    use crate::pki::usage::ExtendedKeyUsage;
     use time::macros::datetime;
 
     #[test]
@@ -94,9 +115,12 @@ mod tests {
         let key = PrivateKey::generate(KeyAlgorithm::EcdsaP384).expect("random source");
         let validity = (datetime!(2026-01-01 0:00 UTC), datetime!(2027-01-01 0:00 UTC));
         let subject = Name::new("jane", &["dev".into(), "ops".into()]);
-        let template =
-            Template::leaf(subject.clone(), &[ExtendedKeyUsage::ClientAuth], &[], key.public_key(), validity);
+        let (sans, usages) = (vec![San::Dns("jane".into())], vec![ExtendedKeyUsage::ClientAuth]);
+        let template = Template::leaf(subject.clone(), &usages, &sans, key.public_key(), validity);
         let pem = request(&template, &key).expect("signs");
-        assert_eq!(Request::from_pem(pem.as_bytes()), Ok(Request { subject, public_key: key.public_key().to_vec() }));
+        assert_eq!(
+            Request::from_pem(pem.as_bytes()),
+            Ok(Request { subject, public_key: key.public_key().to_vec(), sans, usages })
+        );
     }
 }

@@ -108,6 +108,15 @@ pub fn period(now: OffsetDateTime, validity: Lifetime) -> (OffsetDateTime, Offse
     (now - backdating(validity).0, now + validity.0)
 }
 
+/// As [`period`], with another backdating than five minutes, but still no more than a tenth of `validity`.
+pub fn period_backdated(
+    now: OffsetDateTime,
+    validity: Lifetime,
+    backdating: Lifetime,
+) -> (OffsetDateTime, OffsetDateTime) {
+    (now - backdating.0.min(Duration::seconds(validity.0.whole_seconds() / 10)), now + validity.0)
+}
+
 /// The period of a certificate issued at `now` that is valid for as long, backdating included, as one from `not_before`
 /// to `not_after`. Renewing again and again changes nothing about the length.
 pub fn same_period(

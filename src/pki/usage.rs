@@ -57,6 +57,26 @@ const SERVER_AUTH: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 3, 1];
 const CLIENT_AUTH: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 3, 2];
 
 impl ExtendedKeyUsage {
+    pub(crate) fn from_parsed(usage: &x509_parser::extensions::ExtendedKeyUsage<'_>) -> Vec<Self> {
+        let mut all = Vec::new();
+        if usage.server_auth {
+            all.push(Self::ServerAuth);
+        }
+        if usage.client_auth {
+            all.push(Self::ClientAuth);
+        }
+        let named = [
+            (usage.any, "2.5.29.37.0"),
+            (usage.code_signing, "1.3.6.1.5.5.7.3.3"),
+            (usage.email_protection, "1.3.6.1.5.5.7.3.4"),
+            (usage.time_stamping, "1.3.6.1.5.5.7.3.8"),
+            (usage.ocsp_signing, "1.3.6.1.5.5.7.3.9"),
+        ];
+        all.extend(named.into_iter().filter(|(set, _)| *set).map(|(_, oid)| Self::Other(oid.to_owned())));
+        all.extend(usage.other.iter().map(|oid| Self::Other(oid.to_id_string())));
+        all
+    }
+
     pub(crate) fn oid(&self) -> Oid {
         match self {
             Self::ServerAuth => SERVER_AUTH.to_vec(),

@@ -225,8 +225,9 @@ pub enum KubeconfigPlan {
         context: String,
         /// Trusted CAs.
         authorities: Vec<CertificateRef>,
-        /// Client certificate and key.
-        client: (CertificateRef, Id),
+        /// Client certificate with its intermediates, and key. Without a certificate the key waits for one, and the file
+        /// has none yet.
+        client: (Vec<CertificateRef>, Id),
     },
     /// An existing file in which only data fields change; everything else stays to the byte.
     Existing {

@@ -4,4 +4,6 @@
 //! means there is nothing to do.
 
 pub mod blueprint;
+pub mod compare;
+pub mod create;
 pub mod operation;

@@ -10,6 +10,7 @@ pub mod operation;
 pub mod progress;
 pub mod prompt;
 pub mod query;
+mod spec;
 pub mod structured;
 pub mod table;
 pub mod text;

@@ -66,10 +66,15 @@ pub type FileReader<'a> = dyn Fn(&Path) -> Result<Zeroizing<Vec<u8>>, String> + 
 
 impl Credential {
     /// A credential for the API server at `server` (a URL) whose certificate is checked against `authorities` (PEM).
+    /// What is empty, because it is still to come, gets no field.
     pub fn new(names: Names, server: &str, authorities: &[u8], authentication: Authentication<'_>) -> Self {
-        let cluster =
-            Node::map([("certificate-authority-data", encoded(authorities)), ("server", Node::string(server))]);
+        let mut cluster = Node::map([("server", Node::string(server))]);
+        if !authorities.is_empty() {
+            cluster =
+                Node::map([("certificate-authority-data", encoded(authorities)), ("server", Node::string(server))]);
+        }
         let user = match authentication {
+            Authentication::Embedded { certificate: [], key } => Node::map([("client-key-data", encoded(key))]),
             Authentication::Embedded { certificate, key } => {
                 Node::map([("client-certificate-data", encoded(certificate)), ("client-key-data", encoded(key))])
             }

@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod cli;
+pub mod diagnose;
 pub mod error;
 pub mod node;
 pub mod observe;

@@ -250,6 +250,8 @@ pub struct Content {
     pub damaged_blocks: usize,
     /// SHA-256 of the whole file; all zero for an endpoint.
     pub sha256: [u8; 32],
+    /// For an endpoint, the host name or address that its certificate should have.
+    pub server_name: Option<String>,
 }
 
 impl Content {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::Scope;
 use super::place::Place;
 use crate::pki::catalog::{Base, Catalog, Entry, Kind};
+use crate::pki::chain;
 use crate::snapshot::{Artifact, Part, Source, State};
 
 /// Adds an artifact for each file that `kubeadm certs check-expiration` lists and that is not there.
@@ -79,8 +80,8 @@ impl Node<'_> {
     /// What kubeadm lists: everything but the service-account keys and the kubelet's files. On a whole machine only where
     /// it is a control-plane node: nobody asks kubeadm about a worker.
     fn is_listed(&self, entry: &Entry) -> bool {
-        let by_kubeadm =
-            entry.kind != Kind::ServiceAccount && !["kubelet.conf", "bootstrap-kubelet.conf"].contains(&entry.id);
+        let by_kubeadm = entry.kind != Kind::ServiceAccount
+            && !["kubelet.conf", "bootstrap-kubelet.conf", "agent-ca"].contains(&entry.id);
         by_kubeadm && (!self.whole_machine || self.is_control_plane() || self.has_key(entry))
     }
 
@@ -94,9 +95,28 @@ impl Node<'_> {
             }
             // A key without its certificate, wherever it is.
             _ if self.has_key(entry) => true,
+            Kind::Authority if self.is_replaced(entry) => false,
             _ if entry.path.starts_with("etcd/") => self.is_control_plane() && self.has_etcd(),
             _ => self.is_control_plane(),
         }
+    }
+
+    /// Whether another authority that is here issued what this one usually does, as with the profile aks.
+    fn is_replaced(&self, authority: &Entry) -> bool {
+        let certificate = |entry: &Entry| {
+            let path = self.path(entry);
+            self.artifacts.iter().find(|artifact| artifact.path == path)?.content()?.certificates().next()
+        };
+        let issued_by = |leaf: &Entry, other: &Entry| match (certificate(leaf), certificate(other)) {
+            (Some(leaf), Some(other)) => chain::names_match(leaf, other),
+            _ => false,
+        };
+        let entries = || Catalog::Kubeadm.entries().iter();
+        let mut leaves = entries().filter(|leaf| leaf.issuer == Some(authority.id) && certificate(leaf).is_some());
+        let others = || entries().filter(|other| other.kind == Kind::Authority && other.id != authority.id);
+        !self.has_key(authority)
+            && leaves.clone().next().is_some()
+            && leaves.all(|leaf| others().any(|other| issued_by(leaf, other)))
     }
 
     fn missing(&self, entry: &'static Entry) -> Artifact {

@@ -112,6 +112,8 @@ pub struct Entry {
     pub key: Option<&'static str>,
     /// Id of the authority that issues it; `None` for roots and where it is not fixed.
     pub issuer: Option<&'static str>,
+    /// Ids of authorities that issue it in some of the built-in profiles instead.
+    pub also_issued_by: &'static [&'static str],
     /// What it must be usable for.
     pub usages: &'static [ExtendedKeyUsage],
     /// The common name its peers look for.
@@ -141,6 +143,7 @@ impl Entry {
             path,
             key: Some(key),
             issuer: None,
+            also_issued_by: &[],
             usages: &[],
             common_name: Expected::Anything,
             organization: None,
@@ -197,6 +200,11 @@ impl Entry {
     /// The same, reached under the node's own name and addresses.
     const fn naming_node(self) -> Self {
         Self { names_node: true, ..self }
+    }
+
+    /// The same, issued by another authority in some profiles.
+    const fn or_by(self, also_issued_by: &'static [&'static str]) -> Self {
+        Self { also_issued_by, ..self }
     }
 
     /// The same without a fixed issuer.

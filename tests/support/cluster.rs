@@ -147,9 +147,10 @@ impl Cluster {
         let reference = format!("client-certificate: {current}\n    client-key: {current}");
         let text = kubeconfig("default-auth", &cluster.ca.crt(), &reference);
         cluster.put("/etc/kubernetes/kubelet.conf", text, 0o600);
-        let serving =
-            Pair::authority("cp1-ca@1767225600").issue("cp1@1767225600", &[], SERVER, &[San::Dns("cp1".into())]);
-        cluster.put("/var/lib/kubelet/pki/kubelet.crt", serving.crt(), 0o644);
+        // The kubelet makes a CA for one certificate and forgets its key (client-go, GenerateSelfSignedCertKey).
+        let own = Pair::authority("cp1-ca@1767225600");
+        let serving = own.issue("cp1@1767225600", &[], SERVER, &[San::Dns("cp1".into())]);
+        cluster.put("/var/lib/kubelet/pki/kubelet.crt", serving.crt() + &own.crt(), 0o644);
         cluster.put("/var/lib/kubelet/pki/kubelet.key", serving.pem_key(), 0o600);
         cluster
     }

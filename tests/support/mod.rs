@@ -7,6 +7,7 @@
 pub mod binary;
 pub mod cluster;
 pub mod crashing;
+pub mod openssl;
 pub mod probe;
 pub mod root;
 pub mod skip;

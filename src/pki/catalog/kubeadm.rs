@@ -15,9 +15,10 @@ pub(super) const ENTRIES: &[Entry] = &[
     Entry::authority("front-proxy-ca", "front-proxy-ca.crt", "front-proxy-ca.key"),
     // kube-apiserver runs with --requestheader-allowed-names=front-proxy-client.
     Entry::leaf("front-proxy-client", "front-proxy-client.crt", "front-proxy-client.key", "front-proxy-ca", CLIENT)
-        .named(Expected::Exactly("front-proxy-client"), None),
+        .named(Expected::Exactly("front-proxy-client"), None)
+        .or_by(&["ca"]),
     Entry::authority("etcd-ca", "etcd/ca.crt", "etcd/ca.key"),
-    Entry::leaf("etcd-server", "etcd/server.crt", "etcd/server.key", "etcd-ca", BOTH).naming_node(),
+    Entry::leaf("etcd-server", "etcd/server.crt", "etcd/server.key", "etcd-ca", BOTH).naming_node().or_by(&["ca"]),
     Entry::leaf("etcd-peer", "etcd/peer.crt", "etcd/peer.key", "etcd-ca", BOTH).naming_node(),
     Entry::leaf(
         "etcd-healthcheck-client",
@@ -27,6 +28,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         CLIENT,
     ),
     Entry::leaf("apiserver-etcd-client", "apiserver-etcd-client.crt", "apiserver-etcd-client.key", "etcd-ca", CLIENT),
+    // Not kubeadm's: signs the clients of a cloud agent (profile aks-arc).
+    Entry::authority("agent-ca", "agent/ca.crt", "agent/ca.key"),
     Entry::service_account("sa", "sa.pub", "sa.key"),
     Entry::kubeconfig("admin.conf", Base::Kubernetes, "admin.conf", "ca"),
     Entry::kubeconfig("super-admin.conf", Base::Kubernetes, "super-admin.conf", "ca")

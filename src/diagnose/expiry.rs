@@ -1,0 +1,123 @@
+//! Is its time over, about to be, or still to come? Does it outlive its issuer?
+
+use time::{Duration, OffsetDateTime};
+
+use super::case::Case;
+use super::finding::FindingId;
+use super::issuers::Issuance;
+use super::row::Row;
+use crate::pki::catalog::Keeper;
+use crate::pki::lifetime::{self, Lifetime};
+
+/// The kubelet renews at a random point between 70 % and 90 % (client-go `certificate_manager.go`, `nextRotationDeadline`).
+const KUBELET_DEADLINE: f64 = 90.0;
+
+pub(super) fn check(case: &mut Case<'_, '_>) {
+    for row in 0..case.rows.len() {
+        validity(case, row);
+        issuer(case, row);
+    }
+}
+
+fn validity(case: &mut Case<'_, '_>, row: usize) {
+    let Some(certificate) = case.rows[row].certificate else { return };
+    let (policy, at) = (case.policy, case.policy.at);
+    let (from, to) = (certificate.not_before(), certificate.not_after());
+    let renew = case.renew(row);
+    if at < from {
+        let message = format!("valid only from {}, {} from now", utc(from), length(from - at));
+        let remedy = "compare the clocks: `timedatectl` on this machine and where it was issued";
+        case.add(row, FindingId::CertificateNotYetValid, message, remedy);
+    } else if at > to {
+        case.add(row, FindingId::CertificateExpired, format!("expired {} ago, on {}", length(at - to), utc(to)), renew);
+    } else if critical(case, from, to) {
+        let message = format!("expires in {}, on {}", length(to - at), utc(to));
+        case.add(row, FindingId::CertificateCritical, message, renew);
+    } else if case.rows[row].is_authority {
+        if policy.ca_warn.reached(from, to, at) {
+            let message = format!("the CA expires in {}, on {}", length(to - at), utc(to));
+            case.add(row, FindingId::AuthorityExpiring, message, renew);
+        }
+    } else if policy.warn.reached(from, to, at) {
+        let used = lifetime::used_percent(from, to, at);
+        let left = format!("{used:.0} % of its lifetime are used; it expires in {}, on {}", length(to - at), utc(to));
+        if policy.warn_is_default && used < KUBELET_DEADLINE && is_kept_by_kubelet(&case.rows[row]) {
+            let message = format!("{left}; the kubelet renews it by itself before 90 %");
+            case.add(row, FindingId::RenewalPending, message, "nothing; look again after that");
+        } else {
+            case.add(row, FindingId::CertificateExpiring, left, renew);
+        }
+    }
+}
+
+/// `--critical 0d`, the default, is the end itself and not a moment before.
+fn critical(case: &Case<'_, '_>, from: OffsetDateTime, to: OffsetDateTime) -> bool {
+    use crate::pki::lifetime::Threshold::Remaining;
+    let none = matches!(case.policy.critical, Remaining(left) if left == Lifetime::days(0));
+    !none && case.policy.critical.reached(from, to, case.policy.at)
+}
+
+fn is_kept_by_kubelet(row: &Row<'_>) -> bool {
+    // A serving certificate that the kubelet signed itself is made once and never again.
+    row.artifact.part.is_some_and(|part| part.entry.keeper == Keeper::Kubelet && part.entry.issuer.is_some())
+}
+
+fn issuer(case: &mut Case<'_, '_>, row: usize) {
+    let Issuance::By(issuer) = case.issuances[row] else { return };
+    let (Some(certificate), Some(above)) = (case.rows[row].certificate, case.rows[issuer].certificate) else { return };
+    if certificate.not_after() > above.not_after() {
+        let message = format!(
+            "valid until {}, but its CA {} ends {} earlier, on {}",
+            utc(certificate.not_after()),
+            case.rows[issuer].name,
+            length(certificate.not_after() - above.not_after()),
+            utc(above.not_after())
+        );
+        let remedy = case.renew(issuer);
+        case.add(row, FindingId::OutlivesIssuer, message, remedy);
+    }
+}
+
+/// `2026-01-02 03:04:05 UTC`.
+pub(super) fn utc(at: OffsetDateTime) -> String {
+    let at = at.to_offset(time::UtcOffset::UTC);
+    let (year, month, day) = at.to_calendar_date();
+    let (hour, minute, second) = at.to_hms();
+    format!("{year:04}-{:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC", u8::from(month))
+}
+
+/// The two largest units of a length of time: `3 d 4 h`.
+pub(super) fn length(length: Duration) -> String {
+    let seconds = length.whole_seconds().unsigned_abs();
+    let units = [
+        (seconds / 31_536_000, "y"),
+        (seconds % 31_536_000 / 86_400, "d"),
+        (seconds % 86_400 / 3600, "h"),
+        (seconds % 3600 / 60, "m"),
+        (seconds % 60, "s"),
+    ];
+    let first = units.iter().position(|(count, _)| *count > 0).unwrap_or(units.len() - 1);
+    let shown: Vec<String> = units[first..]
+        .iter()
+        .take(2)
+        .enumerate()
+        .filter(|(index, (count, _))| *index == 0 || *count > 0)
+        .map(|(_, (count, unit))| format!("{count} {unit}"))
+        .collect();
+    shown.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::macros::datetime;
+
+    #[test]
+    fn lengths_and_moments_are_words_for_people() {
+        assert_eq!(length(Duration::hours(76)), "3 d 4 h");
+        assert_eq!(length(Duration::days(365)), "1 y");
+        assert_eq!(length(Duration::ZERO), "0 s");
+        assert_eq!(length(-Duration::minutes(61)), "1 h 1 m");
+        assert_eq!(utc(datetime!(2026-01-02 05:04:05 +02:00)), "2026-01-02 03:04:05 UTC");
+    }
+}

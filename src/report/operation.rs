@@ -35,7 +35,7 @@ impl Report for Operation {
             for file in node.files.iter().filter(|file| file.action != FileAction::Unchanged) {
                 table.push(row(file, planned, now));
             }
-            view = if table.is_empty() { view.line(title) } else { view.titled(title, table) };
+            view = if table.is_empty() { view.line(title) } else { view.titled(title, table.without_blank_columns()) };
             for (file, difference) in
                 node.files.iter().flat_map(|file| file.differences.iter().map(move |words| (file, words)))
             {
@@ -196,6 +196,13 @@ mod tests {
         rotate-certs: changed 2 files on 1 node
         Next: refresh kubeconfigs
         ");
+    }
+
+    #[test]
+    fn columns_that_say_nothing_are_left_out() {
+        let mut operation = operation(ProvisioningState::Planned, None);
+        operation.nodes[0].files.remove(0);
+        assert!(text(&operation).contains("\nACTION  NAME  PATH\ncreate  sa    /etc/kubernetes/pki/sa.crt\n"));
     }
 
     #[test]

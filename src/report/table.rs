@@ -105,6 +105,18 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
+    /// Leaves out the columns in which every cell says `-`.
+    #[must_use]
+    pub fn without_blank_columns(mut self) -> Self {
+        for column in (0..self.header.len()).rev() {
+            if self.rows.iter().all(|row| row.get(column).is_none_or(|cell| cell.text == "-")) {
+                self.header.remove(column);
+                self.rows.iter_mut().filter(|row| column < row.len()).for_each(|row| drop(row.remove(column)));
+            }
+        }
+        self
+    }
+
     /// True without rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()

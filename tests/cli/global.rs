@@ -100,7 +100,7 @@ fn a_reader_that_stops_early_is_no_error() {
 #[test]
 fn colours_are_for_terminals_and_can_be_turned_off() {
     let stage = Stage::new();
-    let coloured = |words: &[&str]| stage.run_on_terminal(words, "", None).out.contains("\u{1b}[");
+    let coloured = |words: &[&str]| stage.run_on_terminal(words, &[], None).out.contains("\u{1b}[");
     assert!(coloured(&["version", "--query", "a["]));
     assert!(!coloured(&["version", "--query", "a[", "--no-color"]));
     assert!(coloured(&["versoin"]) && !coloured(&["versoin", "--no-color"]));

@@ -8,3 +8,4 @@ mod support;
 mod completion;
 mod global;
 mod list;
+mod questions;

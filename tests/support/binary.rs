@@ -1,6 +1,7 @@
 //! Runs the binary as a stranger would: an empty environment, a home of its own, no terminal unless one is asked for.
 
 use std::ffi::OsStr;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -67,26 +68,40 @@ impl Stage {
         finish(&mut command)
     }
 
-    /// Runs the binary on a terminal whose keyboard types `keys`. Standard error is on the terminal, `out` is what the
-    /// terminal showed; with `redirected` standard output goes to that file instead.
-    pub fn run_on_terminal(&self, words: &[&str], keys: &str, redirected: Option<&Path>) -> Run {
-        use std::io::Write;
+    /// Runs the binary on a terminal. Each `(y/n)` that appears there is answered with the next of `answers`, as typed.
+    /// `out` is what the terminal showed; with `redirected` standard output goes to that file instead.
+    pub fn run_on_terminal(&self, words: &[&str], answers: &[&str], redirected: Option<&Path>) -> Run {
         let quoted = |word: &str| format!("'{}'", word.replace('\'', "'\\''"));
-        let mut line: Vec<String> =
-            std::iter::once(program().to_str().unwrap()).chain(words.iter().copied()).map(quoted).collect();
+        let mut line = quoted(program().to_str().unwrap());
+        for word in words {
+            line += &format!(" {}", quoted(word));
+        }
         if let Some(file) = redirected {
-            line.push(format!("> {}", quoted(file.to_str().unwrap())));
+            line += &format!(" > {}", quoted(file.to_str().unwrap()));
         }
         let mut command = Command::new("script");
         self.dress(&mut command);
-        command.args(["-qec", &line.join(" "), "/dev/null"]).env("TERM", "xterm");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut keyboard = child.stdin.take().unwrap();
-        keyboard.write_all(keys.as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        drop(keyboard);
-        Run::from(output)
+        // Without `exec` a shell of its own would answer Ctrl-C as well.
+        command.args(["-qec", &format!("exec {line}"), "/dev/null"]).env("TERM", "xterm");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let (mut shown, mut asked, mut answers) = (Vec::new(), 0, answers.iter());
+        let mut piece = [0; 4096];
+        loop {
+            let length = screen.read(&mut piece).unwrap();
+            if length == 0 {
+                break;
+            }
+            shown.extend_from_slice(&piece[..length]);
+            let questions = shown.windows(5).filter(|window| window == b"(y/n)").count();
+            for _ in asked..questions {
+                // A question without an answer would wait for ever; the end of input is a no.
+                keyboard.write_all(answers.next().unwrap_or(&"\u{4}").as_bytes()).unwrap();
+            }
+            asked = questions;
+        }
+        let code = child.wait().unwrap().code();
+        Run { code, out: String::from_utf8_lossy(&shown).replace('\r', ""), err: String::new() }
     }
 
     fn dress(&self, command: &mut Command) {

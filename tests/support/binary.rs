@@ -72,17 +72,15 @@ impl Stage {
     /// `out` is what the terminal showed; with `redirected` standard output goes to that file instead.
     pub fn run_on_terminal(&self, words: &[&str], answers: &[&str], redirected: Option<&Path>) -> Run {
         let quoted = |word: &str| format!("'{}'", word.replace('\'', "'\\''"));
-        let mut line = quoted(program().to_str().unwrap());
-        for word in words {
-            line += &format!(" {}", quoted(word));
-        }
+        let mut line: Vec<String> = vec!["exec".to_owned(), quoted(program().to_str().unwrap())];
+        line.extend(words.iter().map(|word| quoted(word)));
         if let Some(file) = redirected {
-            line += &format!(" > {}", quoted(file.to_str().unwrap()));
+            line.extend([">".to_owned(), quoted(file.to_str().unwrap())]);
         }
         let mut command = Command::new("script");
         self.dress(&mut command);
         // Without `exec` a shell of its own would answer Ctrl-C as well.
-        command.args(["-qec", &format!("exec {line}"), "/dev/null"]).env("TERM", "xterm");
+        command.args(["-qec", &line.join(" "), "/dev/null"]).env("TERM", "xterm");
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let (mut shown, mut asked, mut answers) = (Vec::new(), 0, answers.iter());

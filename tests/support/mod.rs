@@ -7,8 +7,12 @@
 pub mod binary;
 pub mod cluster;
 pub mod crashing;
+pub mod etcd;
+pub mod kubernetes;
+pub mod made;
 pub mod openssl;
 pub mod probe;
+pub mod process;
 pub mod root;
 pub mod skip;
 pub mod tree;

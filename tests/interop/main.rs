@@ -1,0 +1,12 @@
+//! What kubepki makes, judged by others: openssl, etcd, kubectl, kubeadm and a kube-apiserver.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod apiserver;
+mod etcd;
+mod kubeadm;
+mod kubectl;
+mod openssl;

@@ -9,13 +9,13 @@ use aws_lc_rs::digest;
 use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::der_parser::Oid as ParsedOid;
-use x509_parser::extensions::ParsedExtension;
+use x509_parser::extensions::{AuthorityKeyIdentifier, ParsedExtension};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::algorithm::KeyKind;
-use super::der::{Extension, Oid};
+use super::der::{Extension, OID_AKI, Oid};
 use super::name::Name;
 use super::san::San;
 use super::usage::{ExtendedKeyUsage, KeyUsage};
@@ -214,6 +214,14 @@ impl Certificate {
     /// Key identifier of the issuer, raw.
     pub fn authority_key_id(&self) -> Option<&[u8]> {
         self.authority_key_id.as_deref()
+    }
+
+    /// Whether it names its issuer's certificate by serial number as well (RFC 5280 section 4.2.1.1): then the issuer's
+    /// certificate cannot be renewed without it, even with the same key.
+    pub fn names_its_issuers_serial(&self) -> bool {
+        self.extension(OID_AKI).is_some_and(|extension| {
+            matches!(AuthorityKeyIdentifier::from_der(&extension.value), Ok((_, id)) if id.authority_cert_serial.is_some())
+        })
     }
 
     /// Object identifiers of extensions whose value is damaged.

@@ -3,7 +3,7 @@
 //! What kubectl would refuse is a problem here; what kubectl ignores (unknown fields) is ignored.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -73,7 +73,7 @@ fn user(name: String, fields: &mut Fields<'_>) -> User {
         client_certificate: fields.material("client-certificate"),
         client_key: fields.material("client-key"),
         has_token: fields.text("token").is_some_and(|token| !token.is_empty()),
-        token_file: fields.text("tokenFile").filter(|path| !path.is_empty()).map(|path| folder.join(path)),
+        token_file: fields.text("tokenFile").filter(|path| !path.is_empty()).map(|path| resolved(folder, &path)),
         has_password: fields.text("username").is_some() | fields.text("password").is_some(),
         exec: fields.exec(),
         problems: Vec::new(),
@@ -143,7 +143,7 @@ impl<'n> Fields<'n> {
 
     fn material(&mut self, field: &str) -> Material {
         let folder = self.folder;
-        let file = self.text(field).filter(|path| !path.is_empty()).map(|path| folder.join(path));
+        let file = self.text(field).filter(|path| !path.is_empty()).map(|path| resolved(folder, &path));
         let data = format!("{field}-data");
         let embedded = self.get(&data).and_then(|value| match value.text().map(decoded) {
             Some(Ok(bytes)) if bytes.is_empty() => None,
@@ -230,6 +230,19 @@ fn repeated_keys(node: &Node, problems: &mut Vec<Problem>) {
             }
         }
     }
+}
+
+/// `path` against `folder`, without `.` and `..` in it: by its words alone, as kubectl does it (Go: `filepath.Join`).
+fn resolved(folder: &Path, path: &str) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in folder.join(path).components() {
+        match part {
+            Component::ParentDir => drop(clean.pop()),
+            Component::CurDir => {}
+            other => clean.push(other),
+        }
+    }
+    clean
 }
 
 #[cfg(test)]

@@ -13,3 +13,4 @@ pub mod pki;
 pub mod plan;
 pub mod report;
 pub mod snapshot;
+pub mod verify;

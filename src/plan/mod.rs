@@ -7,3 +7,4 @@ pub mod blueprint;
 pub mod compare;
 pub mod create;
 pub mod operation;
+pub mod rotate;

@@ -16,5 +16,6 @@ mod lock;
 mod observe;
 mod old_kernel;
 mod recovery;
+mod rotate;
 mod source;
 mod transaction;

@@ -14,6 +14,7 @@ pub mod openssl;
 pub mod probe;
 pub mod process;
 pub mod root;
+pub mod rotation;
 pub mod skip;
 pub mod tree;
 pub mod world;

@@ -1,0 +1,57 @@
+//! The kubelet's own client certificate, which it keeps in dated files behind a link (Kubernetes:
+//! `client-go/util/certificate/certificate_store.go`).
+//!
+//! Renewing it is the kubelet's business. Only when its authority is replaced there is nobody left to ask: then it gets a
+//! new dated file, and the link is moved to it, exactly as the kubelet would have done.
+
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+use time::{Duration, OffsetDateTime, PrimitiveDateTime};
+
+use super::files::created;
+use super::held::Held;
+use crate::pki::catalog::Catalog;
+use crate::plan::blueprint::{FileContent, PlannedFile};
+use crate::plan::operation::FileAction;
+
+const PREFIX: &str = "kubelet-client-";
+
+const STAMP: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]-[hour]-[minute]-[second]");
+
+/// The date in the name of a dated file.
+fn date_of(name: &str) -> Option<OffsetDateTime> {
+    let stamp = name.strip_prefix(PREFIX)?.strip_suffix(".pem")?;
+    PrimitiveDateTime::parse(stamp, STAMP).ok().map(PrimitiveDateTime::assume_utc)
+}
+
+/// Whether `file` is the kubelet's link to its current client certificate.
+pub(super) fn is_current(file: &Held<'_>) -> bool {
+    file.part.is_some_and(|part| part.catalog == Catalog::Kubelet && part.entry.id == "kubelet-client")
+}
+
+/// A new dated file with what `planned` was to hold, then the link to it. The dated files before stay, as they do when the
+/// kubelet renews.
+pub(super) fn dated(file: &Held<'_>, planned: PlannedFile, now: OffsetDateTime) -> Vec<((u8, usize, u8), PlannedFile)> {
+    let last = file.link.and_then(|link| date_of(link.file_name()?.to_str()?));
+    // Kubelets write local time: the new file has to be the later one wherever the node is, and never the old one.
+    let date = last.map_or(now, |last| now.max(last + Duration::seconds(1)));
+    let stamp = date.format(STAMP).unwrap_or_else(|_| date.unix_timestamp().to_string());
+    let target = file.path.with_file_name(format!("{PREFIX}{stamp}.pem"));
+    let Some(content) = planned.content else { return Vec::new() };
+    let new = PlannedFile {
+        old_serial_number: planned.old_serial_number,
+        not_after: planned.not_after,
+        ..created(target.clone(), planned.name.clone(), content)
+    };
+    let link = PlannedFile {
+        path: planned.path,
+        name: planned.name,
+        action: FileAction::Replaced,
+        content: Some(FileContent::Link { target, was: file.link.map(Into::into) }),
+        mode: planned.mode,
+        seen: planned.seen,
+        old_serial_number: None,
+        not_after: None,
+    };
+    vec![((5, 0, 0), new), ((5, 0, 1), link)]
+}

@@ -1,0 +1,104 @@
+//! Rotation: what is there, what is asked for, and from both the whole change, before anything happens.
+//!
+//! [`plan`] is a pure function. It goes from files to things (`held`, `seat`, `inventory`), decides who is replaced
+//! (`scope`, `select`, `obstacle`), what replaces them (`issue`, `period`, `difference`), which files that concerns
+//! (`files`, `kubelet`), and what follows from it (`reach`, `consequences`).
+
+use time::OffsetDateTime;
+
+use super::blueprint::Blueprint;
+use crate::error::Failure;
+use crate::pki::catalog::Catalog;
+use crate::snapshot::Snapshot;
+
+mod consequences;
+mod difference;
+pub mod etcd_data;
+mod fate;
+mod files;
+mod held;
+mod inventory;
+mod issue;
+mod kubelet;
+mod obstacle;
+mod period;
+pub mod reach;
+pub mod request;
+pub mod scope;
+mod seat;
+mod select;
+
+pub use request::{Reach, Request, Wanted};
+
+use inventory::Inventory;
+use issue::Issuance;
+use select::Selection;
+
+/// The command's name in plans, journals and results.
+pub const COMMAND: &str = "rotate-certs";
+
+/// Plans the rotation of what `snapshot` shows.
+///
+/// Nothing to do is an empty blueprint. What was asked for and cannot be done, although nothing is wrong with it, is a
+/// warning, unless it was asked for by name.
+///
+/// # Errors
+/// Exit code 3 for names that nobody has; 1 for whatever stands in the way, with node, path and a next step.
+pub fn plan(snapshot: &Snapshot, request: &Request, now: OffsetDateTime) -> Result<Blueprint, Failure> {
+    if let Some(node) = snapshot.nodes.iter().find(|node| node.error.is_some()) {
+        let reason = node.error.as_deref().unwrap_or_default();
+        return Err(Failure::failed(format!("node {}: {reason}", node.name)));
+    }
+    let inventory = Inventory::of(snapshot);
+    let selection = Selection::of(&inventory, request, now)?;
+    let shared = shared_names(&inventory, &selection);
+    reach::refuse_partial(&request.reach, &shared)?;
+    refuse_distributions(&inventory, &selection, request)?;
+    let mut issuance = Issuance::plan(&inventory, &selection, request, now)?;
+    let mut nodes = files::plan(&inventory, &selection, &mut issuance, request, now)?;
+    if request.reach.is_live {
+        for node in &mut nodes {
+            node.restarts = consequences::restarts(&inventory, node);
+        }
+    }
+    let mut blueprint = Blueprint { command: COMMAND.to_owned(), nodes, ..Blueprint::default() };
+    if !blueprint.is_empty() {
+        blueprint.next_steps = consequences::next_steps(&inventory, &selection, &issuance, request, &blueprint.nodes);
+    }
+    blueprint.warnings = consequences::left_alone(&inventory, &selection);
+    blueprint.warnings.append(&mut issuance.warnings);
+    blueprint.warnings.extend(consequences::not_covered(&inventory, &selection));
+    blueprint.keys = issuance.keys;
+    blueprint.certificates = issuance.certificates;
+    blueprint.differences = issuance.differences;
+    Ok(blueprint)
+}
+
+/// The names that `--only` takes for what `snapshot` shows, for completion.
+pub fn known_names(snapshot: &Snapshot) -> Vec<String> {
+    scope::known_names(&Inventory::of(snapshot).candidates())
+}
+
+/// What is replaced and shared by all nodes of a cluster.
+fn shared_names(inventory: &Inventory<'_>, selection: &Selection) -> Vec<String> {
+    let authorities = inventory.authorities.iter().zip(&selection.authorities);
+    let authorities = authorities.filter(|(_, fate)| fate.is_new()).map(|(authority, _)| authority.name().to_owned());
+    let keys = inventory.token_keys.iter().zip(&selection.token_keys);
+    authorities.chain(keys.filter(|(_, fate)| fate.is_new()).map(|(key, _)| key.name.to_owned())).collect()
+}
+
+/// k3s and RKE2 keep their authorities in the datastore as well and do not start when the files differ from it.
+fn refuse_distributions(inventory: &Inventory<'_>, selection: &Selection, request: &Request) -> Result<(), Failure> {
+    let authorities = inventory.authorities.iter().zip(&selection.authorities);
+    let mut theirs = authorities.filter(|(_, fate)| fate.is_new()).filter_map(|(authority, _)| authority.homes.first());
+    let is_theirs = |catalog| matches!(catalog, Some(Catalog::K3s | Catalog::Rke2));
+    match theirs.find(|home| is_theirs(home.catalog)).filter(|_| request.reach.is_live) {
+        None => Ok(()),
+        Some(home) => Err(Failure::failed(format!(
+            "node {}: {}: k3s and RKE2 keep their authorities in the cluster's datastore too, so files alone cannot change",
+            home.node.name,
+            home.path.display()
+        ))
+        .hint("use `k3s certificate rotate-ca`, or renew only leaves with --only leaf")),
+    }
+}

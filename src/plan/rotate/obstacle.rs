@@ -1,0 +1,136 @@
+//! What stands in the way of a rotation, as errors: node, path, what is wrong, and one next step.
+
+use std::path::Path;
+
+use time::OffsetDateTime;
+
+use super::held::Fault;
+use super::inventory::{Authority, Home, Inventory, KeyFound, KeyPlace, Leaf, TokenKey};
+use super::scope::{Candidate, Class, Scopes};
+use crate::error::Failure;
+use crate::pki::catalog::Kind;
+use crate::pki::private_key::KeyError;
+
+/// Refuses when a file that the rotation is about cannot be read. Authorities are always needed: without its certificate
+/// nobody knows what an authority signed.
+pub(super) fn unreadable(inventory: &Inventory<'_>, only: &Scopes) -> Result<(), Failure> {
+    let concerns = |fault: &&Fault<'_>| {
+        let class = match fault.kind {
+            Some(Kind::Authority) => Class::Authority,
+            Some(Kind::Leaf | Kind::Kubeconfig) => Class::Leaf,
+            Some(Kind::ServiceAccount) => Class::ServiceAccount,
+            None => return false,
+        };
+        let candidate = Candidate { class, name: &fault.name, path: Path::new(&fault.path) };
+        let is_given_up = fault.is_replaceable && class != Class::Authority && only.name(candidate);
+        (only.contain(candidate) && !is_given_up) || class == Class::Authority && only.concern_certificates()
+    };
+    let Some(fault) = inventory.faults.iter().find(concerns) else { return Ok(()) };
+    Err(of_fault(fault))
+}
+
+fn of_fault(fault: &Fault<'_>) -> Failure {
+    Failure::failed(format!("node {}: {}: {}", fault.node, fault.path, fault.reason)).hint(format!(
+        "restore {} from a backup, or, if it is lost, move it away and make it anew with `kubepki create-certs`",
+        fault.path
+    ))
+}
+
+/// Refuses an authority whose key cannot sign for it.
+pub(super) fn authority_key(authority: &Authority<'_>) -> Result<(), Failure> {
+    let Some(home) = authority.homes.first() else { return Ok(()) };
+    match authority.key() {
+        KeyFound::Matching(_) | KeyFound::Missing(_) => Ok(()),
+        KeyFound::Foreign(place) => Err(foreign(home, place).hint(format!(
+            "restore the key that belongs to {} from a backup; without a key file the authority counts as managed elsewhere",
+            home.path.display()
+        ))),
+        KeyFound::Broken(place, error) => Err(broken(home, place, error)),
+    }
+}
+
+/// Refuses a leaf whose key is not as expected, unless it was asked for by name: then a new pair replaces both.
+pub(super) fn leaf_key(leaf: &Leaf<'_>, is_named: bool, same_key: bool) -> Result<(), Failure> {
+    let Some(home) = leaf.homes.first() else { return Ok(()) };
+    let way_out = format!("`--only {}` makes a new pair", home.name);
+    match leaf.key() {
+        KeyFound::Missing(_) if same_key => Err(Failure::failed(format!(
+            "node {}: {}: its private key is not here, so it cannot be kept",
+            home.node.name,
+            home.place().display()
+        ))
+        .hint("leave --same-key away")),
+        KeyFound::Matching(_) | KeyFound::Missing(_) => Ok(()),
+        KeyFound::Foreign(_) | KeyFound::Broken(..) if is_named && !same_key => Ok(()),
+        KeyFound::Foreign(place) => Err(foreign(home, place).hint(way_out)),
+        KeyFound::Broken(place, KeyError::Encrypted) => Err(broken(home, place, &KeyError::Encrypted)),
+        KeyFound::Broken(place, error) => {
+            Err(Failure::failed(format!("node {}: {}: {error}", home.node.name, key_path(home, place))).hint(way_out))
+        }
+    }
+}
+
+/// Refuses to replace a token key that cannot be read, unless it was asked for by name.
+pub(super) fn token_key(key: &TokenKey<'_>, is_named: bool) -> Result<(), Failure> {
+    match key.private {
+        Some((path, Err(error))) if !is_named => {
+            Err(Failure::failed(format!("node {}: {}: {error}", key.node.name, path.display()))
+                .hint(format!("`--only {}` makes a new pair; tokens signed before are refused then", key.name)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to issue anything with an authority that has ended.
+pub(super) fn ended(authority: &Authority<'_>, leaf: &Leaf<'_>, now: OffsetDateTime) -> Result<(), Failure> {
+    if authority.certificate.not_after() > now {
+        return Ok(());
+    }
+    let Some(home) = authority.homes.first() else { return Ok(()) };
+    let scope = if home.name == "ca" { "cluster-ca" } else { &home.name };
+    Err(Failure::failed(format!(
+        "node {}: {}: the authority ended on {}, so `{}` cannot be issued again",
+        home.node.name,
+        home.path.display(),
+        authority.certificate.not_after().date(),
+        leaf.name()
+    ))
+    .hint(format!(
+        "`kubepki rotate-certs --only {scope}` replaces it and everything it signed; with --same-key it keeps its key"
+    )))
+}
+
+/// Two certificates of one key, of which only one can be issued again.
+pub(super) fn shared_key(one: &Leaf<'_>, other: &Leaf<'_>) -> Failure {
+    let path = other.homes.first().map(|home| home.place().display().to_string()).unwrap_or_default();
+    Failure::failed(format!("`{}` has the same private key as {path}, which cannot be issued again here", one.name()))
+        .hint("--same-key keeps the key")
+}
+
+fn foreign(home: &Home<'_>, place: &KeyPlace<'_>) -> Failure {
+    Failure::failed(format!(
+        "node {}: the private key {} does not belong to the certificate {}",
+        home.node.name,
+        key_path(home, place),
+        home.place().display()
+    ))
+}
+
+fn broken(home: &Home<'_>, place: &KeyPlace<'_>, error: &KeyError) -> Failure {
+    let path = key_path(home, place);
+    let failure = Failure::failed(format!("node {}: {path}: {error}", home.node.name));
+    match error {
+        KeyError::Encrypted => failure.hint(format!(
+            "put the decrypted key in its place: `openssl pkey -in {path} -out {path}.plain`, then move that over it"
+        )),
+        _ => failure
+            .hint(format!("look at it with `openssl pkey -in {path} -noout -check`, or restore it from a backup")),
+    }
+}
+
+fn key_path(home: &Home<'_>, place: &KeyPlace<'_>) -> String {
+    match place {
+        KeyPlace::File(path) => path.display().to_string(),
+        KeyPlace::Kubeconfig(..) => home.place().display().to_string(),
+    }
+}

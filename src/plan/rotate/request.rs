@@ -1,0 +1,59 @@
+//! What the operator wants of a rotation, as values.
+
+use super::scope::Scopes;
+use crate::pki::algorithm::KeyAlgorithm;
+use crate::pki::lifetime::{Lifetime, Threshold};
+use crate::pki::name::Name;
+use crate::pki::san::San;
+use crate::pki::usage::ExtendedKeyUsage;
+
+/// Wishes for one rotation.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// What it is about; everything when empty.
+    pub only: Scopes,
+    /// Only what has got that far (`--due`).
+    pub due: Option<Threshold>,
+    /// Algorithm of new keys; that of the old key when absent.
+    pub key_algorithm: Option<KeyAlgorithm>,
+    /// Validity of leaves; as long as before when absent.
+    pub validity: Option<Lifetime>,
+    /// Validity of authorities; as long as before when absent.
+    pub ca_validity: Option<Lifetime>,
+    /// Keeps keys: an authority's certificate gets new dates and a new serial number and nothing else.
+    pub same_key: bool,
+    /// Names to add to server certificates.
+    pub add_sans: Vec<San>,
+    /// Names to take out of server certificates.
+    pub remove_sans: Vec<San>,
+    /// What certificates should say (`--reconcile`); what is not in it is carried over.
+    pub wanted: Vec<Wanted>,
+    /// Keeps the old public keys beside the new one, so that tokens signed before stay valid for that long.
+    pub wait_for_tokens: Option<Lifetime>,
+    /// How much of the cluster can be seen.
+    pub reach: Reach,
+}
+
+/// What a spec says about one certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The node it belongs to.
+    pub node: String,
+    /// Its id, as `apiserver` or `admin.conf`.
+    pub name: String,
+    /// Its subject.
+    pub subject: Name,
+    /// Its names.
+    pub sans: Vec<San>,
+    /// Its extended key usages.
+    pub usages: Vec<ExtendedKeyUsage>,
+}
+
+/// How much of a cluster can be seen, which decides whether what all nodes share may change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Whether the files may be in use by a cluster: false for a bare folder.
+    pub is_live: bool,
+    /// Signs of nodes that are not among those to be changed, in words.
+    pub others: Vec<String>,
+}

@@ -1,0 +1,282 @@
+//! Who is replaced: what was asked for, what a replaced authority signed, and what shares a key with either.
+//!
+//! Everything that stands in the way is found here, before anything is planned: keys that do not fit, authorities that
+//! have ended, damaged files. What can be left as it is without harm is left, with the reason.
+
+use time::OffsetDateTime;
+
+use super::fate::{Fate, Left};
+use super::inventory::{Authority, Home, Inventory, Issued, KeyFound, Leaf};
+use super::obstacle;
+use super::period::Period;
+use super::request::Request;
+use super::scope::{Candidate, Class, Scopes};
+use crate::error::Failure;
+use crate::pki::catalog::Keeper;
+
+/// The fate of everything in an inventory, in its order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Selection {
+    /// Of the authorities.
+    pub authorities: Vec<Fate>,
+    /// Of the leaves.
+    pub leaves: Vec<Fate>,
+    /// Of the token keys.
+    pub token_keys: Vec<Fate>,
+}
+
+impl Selection {
+    /// Decides everybody's fate.
+    ///
+    /// # Errors
+    /// Exit code 3 for names that nobody has, 1 for what stands in the way.
+    pub(super) fn of(inventory: &Inventory<'_>, request: &Request, now: OffsetDateTime) -> Result<Self, Failure> {
+        let only = &request.only;
+        obstacle::unreadable(inventory, only)?;
+        only.check(&inventory.candidates())?;
+        let mut selection = Self {
+            authorities: vec![Fate::Untouched; inventory.authorities.len()],
+            leaves: vec![Fate::Untouched; inventory.leaves.len()],
+            token_keys: Vec::new(),
+        };
+        for at in 0..inventory.authorities.len() {
+            selection.authorities[at] = authority_fate(inventory, at, request, now)?;
+        }
+        // A chain of authorities is followed from its top down.
+        for _ in 0..inventory.authorities.len() {
+            for (at, authority) in inventory.authorities.iter().enumerate() {
+                let parent_is_new = selection.signer(authority.issued).is_some_and(Fate::has_new_key);
+                if parent_is_new && !selection.authorities[at].is_new() && authority.has_key() {
+                    obstacle::authority_key(authority)?;
+                    selection.authorities[at] = Fate::New { same_key: true };
+                }
+            }
+        }
+        for at in 0..inventory.leaves.len() {
+            selection.leaves[at] = selection.leaf(inventory, at, request, now)?;
+        }
+        selection.follow_shared_keys(inventory)?;
+        selection.token_keys = inventory
+            .token_keys
+            .iter()
+            .map(|key| {
+                Ok(match only.contain(key.candidate()) {
+                    false => Fate::Untouched,
+                    true if request.due.is_some() => Fate::Left(Left::NeverDue),
+                    true if request.same_key => Fate::Untouched,
+                    true if key.private.is_none() => Fate::Left(Left::NoKey),
+                    true => {
+                        obstacle::token_key(key, only.name(key.candidate()))?;
+                        Fate::New { same_key: false }
+                    }
+                })
+            })
+            .collect::<Result<_, Failure>>()?;
+        selection.refuse_what_was_named_in_vain(inventory, only)?;
+        Ok(selection)
+    }
+
+    /// The fate of the authority that issued something, if it is known.
+    fn signer(&self, issued: Issued) -> Option<&Fate> {
+        match issued {
+            Issued::By(at) => self.authorities.get(at),
+            Issued::Itself | Issued::Unknown => None,
+        }
+    }
+
+    fn leaf(
+        &self,
+        inventory: &Inventory<'_>,
+        at: usize,
+        request: &Request,
+        now: OffsetDateTime,
+    ) -> Result<Fate, Failure> {
+        let leaf = &inventory.leaves[at];
+        let is_named = leaf.candidates().any(|candidate| request.only.name(candidate));
+        let is_asked_for = leaf.candidates().any(|candidate| request.only.contain(candidate));
+        let follows = self.must_follow(leaf);
+        if !follows && !is_asked_for {
+            return Ok(Fate::Untouched);
+        }
+        if !follows && let Some(left) = not_due(leaf.certificate, request, now) {
+            return Ok(Fate::Left(left));
+        }
+        match leaf.homes.first().map(|home| home.keeper) {
+            Some(Keeper::Kubelet) if !is_named && (!follows || is_serving_request(leaf)) => {
+                return Ok(Fate::Left(Left::KubeletsOwn));
+            }
+            Some(Keeper::Distribution) if !is_named => return Ok(Fate::Left(Left::DistributionsOwn)),
+            _ => {}
+        }
+        let issuer = match leaf.issued {
+            Issued::Itself if is_named => None,
+            Issued::Itself => return Ok(Fate::Left(Left::SelfSigned)),
+            Issued::Unknown => {
+                let issuer = leaf.certificate.issuer().text().to_owned();
+                return Ok(Fate::Left(Left::UnknownIssuer { issuer }));
+            }
+            Issued::By(by) => match signing_authority(inventory, by) {
+                Some(at) => Some(at),
+                None => {
+                    let authority = inventory.authorities[by].name().to_owned();
+                    return Ok(Fate::Left(Left::NoAuthorityKey { authority }));
+                }
+            },
+        };
+        let same_key = request.same_key;
+        if leaf.key().place().is_none() || (matches!(leaf.key(), KeyFound::Missing(_)) && !is_named) {
+            return Ok(Fate::Left(Left::NoKey));
+        }
+        if let Some(at) = issuer {
+            let authority = &inventory.authorities[at];
+            if self.authorities[at].is_new() {
+                obstacle::leaf_key(leaf, is_named, same_key)?;
+                return Ok(Fate::New { same_key });
+            }
+            if request.due.is_some() {
+                let period = Period::leaf(inventory, leaf, Some(Period::of(authority.certificate)), request, now);
+                if period.is_cut && period.not_after <= leaf.certificate.not_after() {
+                    return Ok(Fate::Left(Left::NothingGained { authority: authority.name().to_owned() }));
+                }
+            }
+            obstacle::authority_key(authority)?;
+            obstacle::ended(authority, leaf, now)?;
+        }
+        obstacle::leaf_key(leaf, is_named, same_key)?;
+        Ok(Fate::New { same_key })
+    }
+
+    /// Whether a leaf stops being valid unless it is issued again.
+    fn must_follow(&self, leaf: &Leaf<'_>) -> bool {
+        match self.signer(leaf.issued) {
+            Some(Fate::New { same_key: false }) => true,
+            // Its authority keeps name and key but not its serial number.
+            Some(Fate::New { same_key: true }) => leaf.certificate.names_its_issuers_serial(),
+            _ => false,
+        }
+    }
+
+    /// Selects whatever has the same private key as something that gets a new one.
+    fn follow_shared_keys(&mut self, inventory: &Inventory<'_>) -> Result<(), Failure> {
+        let replaced = |selection: &Self| -> Vec<usize> {
+            (0..inventory.leaves.len()).filter(|at| selection.leaves[*at].has_new_key()).collect()
+        };
+        for with in replaced(self) {
+            for (at, other) in inventory.leaves.iter().enumerate() {
+                let one = &inventory.leaves[with];
+                if self.leaves[at].is_new() || !other.certificate.certifies(one.certificate.public_key()) {
+                    continue;
+                }
+                // A copy of a former certificate, without a key of its own, is nobody's pair.
+                let shares = |home: &Home<'_>, with: &Home<'_>| {
+                    let same_place = home.key.place().is_some() && home.key.place() == with.key.place();
+                    same_place && home.node.name == with.node.name
+                };
+                if !other.homes.iter().any(|home| one.homes.iter().any(|with| shares(home, with))) {
+                    continue;
+                }
+                let signer = match other.issued {
+                    Issued::By(by) => signing_authority(inventory, by),
+                    Issued::Itself | Issued::Unknown => None,
+                };
+                match signer {
+                    Some(by) if !matches!(self.leaves[at], Fate::Left(Left::KubeletsOwn | Left::DistributionsOwn)) => {
+                        obstacle::authority_key(&inventory.authorities[by])?;
+                        self.leaves[at] = Fate::New { same_key: false };
+                    }
+                    _ => return Err(obstacle::shared_key(one, other)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse_what_was_named_in_vain(&self, inventory: &Inventory<'_>, only: &Scopes) -> Result<(), Failure> {
+        let authorities = inventory.authorities.iter().map(|it| it.candidates().collect::<Vec<_>>());
+        let leaves = inventory.leaves.iter().map(|it| it.candidates().collect::<Vec<_>>());
+        let token_keys = inventory.token_keys.iter().map(|it| vec![it.candidate()]);
+        let fates = self.authorities.iter().chain(&self.leaves).chain(&self.token_keys);
+        for (candidates, fate) in authorities.chain(leaves).chain(token_keys).zip(fates) {
+            let Fate::Left(left) = fate else { continue };
+            let Some(named) = candidates.iter().find(|candidate| only.name(**candidate)) else { continue };
+            if left.is_failure_when_named() {
+                return Err(vain(*named, left));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn authority_fate(
+    inventory: &Inventory<'_>,
+    at: usize,
+    request: &Request,
+    now: OffsetDateTime,
+) -> Result<Fate, Failure> {
+    let authority = &inventory.authorities[at];
+    if !authority.candidates().any(|candidate| request.only.contain(candidate)) {
+        return Ok(Fate::Untouched);
+    }
+    if let Some(left) = not_due(authority.certificate, request, now) {
+        return Ok(Fate::Left(left));
+    }
+    if !authority.has_key() {
+        return Ok(Fate::Left(Left::NoAuthorityKey { authority: authority.name().to_owned() }));
+    }
+    obstacle::authority_key(authority)?;
+    match authority.issued {
+        Issued::Itself => {}
+        Issued::Unknown => {
+            let issuer = authority.certificate.issuer().text().to_owned();
+            return Ok(Fate::Left(Left::UnknownIssuer { issuer }));
+        }
+        Issued::By(parent) => {
+            let parent = &inventory.authorities[parent];
+            if !parent.has_key() {
+                return Ok(Fate::Left(Left::NoAuthorityKey { authority: parent.name().to_owned() }));
+            }
+            obstacle::authority_key(parent)?;
+        }
+    }
+    Ok(Fate::New { same_key: request.same_key })
+}
+
+fn vain(named: Candidate<'_>, left: &Left) -> Failure {
+    let what = if named.class == Class::Authority { "the authority" } else { "the certificate" };
+    let message = format!("{what} `{}` ({}) cannot be replaced here: {left}", named.name, named.path.display());
+    let failure = Failure::failed(message);
+    match left.advice() {
+        Some(advice) => failure.hint(advice),
+        None => failure,
+    }
+}
+
+fn not_due(certificate: &crate::pki::certificate::Certificate, request: &Request, now: OffsetDateTime) -> Option<Left> {
+    let threshold = request.due?;
+    (!threshold.reached(certificate.not_before(), certificate.not_after(), now)).then_some(Left::NotDue)
+}
+
+/// The authority that signs in the place of `by`: itself, or, where only its certificate is left over from an earlier
+/// rotation, the one of the same name that has its key here.
+pub(super) fn signing_authority(inventory: &Inventory<'_>, by: usize) -> Option<usize> {
+    let issuer = &inventory.authorities[by];
+    if issuer.has_key() {
+        return Some(by);
+    }
+    inventory
+        .authorities
+        .iter()
+        .position(|other| other.has_key() && other.certificate.subject().der() == issuer.certificate.subject().der())
+}
+
+/// A serving certificate that the kubelet got by a signing request: only the kubelet can ask for another.
+fn is_serving_request(leaf: &Leaf<'_>) -> bool {
+    leaf.homes.iter().any(|home| home.name.starts_with("kubelet-server"))
+}
+
+impl Authority<'_> {
+    /// Whether there is a key to sign with, whatever its condition.
+    pub(super) fn has_key(&self) -> bool {
+        !matches!(self.key(), KeyFound::Missing(_))
+    }
+}

@@ -1,0 +1,91 @@
+//! Was the promise kept: what a plan was to write is there, fits its key, and is signed by an authority that is there.
+//!
+//! Compares a new snapshot with the blueprint; nothing is repaired here.
+
+use crate::pki::certificate::Certificate;
+use crate::pki::chain::{self, Signature};
+use crate::plan::blueprint::{Blueprint, CertificatePlan, CertificateRef, FileContent, KubeconfigPlan, PlannedFile};
+use crate::plan::operation::FileAction;
+use crate::snapshot::{Artifact, Content, NodeSnapshot, Snapshot};
+
+/// Everything that is not as `blueprint` promised, in words; nothing when all is well.
+///
+/// Files that the snapshot does not look at are not judged.
+pub fn broken_promises(blueprint: &Blueprint, snapshot: &Snapshot) -> Vec<String> {
+    let authorities: Vec<&Certificate> = snapshot
+        .artifacts()
+        .filter_map(|(_, artifact)| artifact.content())
+        .flat_map(Content::certificates)
+        .filter(|certificate| certificate.is_ca())
+        .collect();
+    let mut broken = Vec::new();
+    for (plan, file) in blueprint.changes() {
+        let Some(node) = snapshot.node(&plan.node) else { continue };
+        let words = |what: String| format!("node {}: {}: {what}", plan.node, file.path.display());
+        match node.at(&file.path) {
+            None => {}
+            Some(artifact) if artifact.is_missing() && file.action != FileAction::Removed => {
+                broken.push(words("it is not there".to_owned()));
+            }
+            Some(artifact) => {
+                broken.extend(judge(blueprint, node, file, artifact, &authorities).into_iter().map(words));
+            }
+        }
+    }
+    broken
+}
+
+fn judge(
+    blueprint: &Blueprint,
+    node: &NodeSnapshot,
+    file: &PlannedFile,
+    artifact: &Artifact,
+    authorities: &[&Certificate],
+) -> Option<String> {
+    let content = artifact.content()?;
+    match file.content.as_ref()? {
+        FileContent::Certificates(references) | FileContent::CertificatesAndKey(references, _) => {
+            let certificate = content.certificates().next();
+            let key = node.key_for(artifact).and_then(|(_, found)| found.as_ref().ok()).map(|key| &*key.public_key);
+            leaf(blueprint, references.first()?, certificate, key, authorities)
+        }
+        FileContent::Kubeconfig(KubeconfigPlan::Existing { clients, .. }) => {
+            let kubeconfig = content.kubeconfig.as_ref()?.as_ref().ok()?;
+            clients.iter().find_map(|(name, references, _)| {
+                let user = kubeconfig.users.iter().find(|user| user.name == *name)?;
+                let key = user.key.key().map(|key| &*key.public_key);
+                leaf(blueprint, references.first()?, user.certificate.certificates().next(), key, authorities)
+            })
+        }
+        FileContent::PrivateKey(_)
+        | FileContent::PublicKeys(_)
+        | FileContent::Request(_)
+        | FileContent::Kubeconfig(KubeconfigPlan::New { .. })
+        | FileContent::Link { .. } => None,
+    }
+}
+
+/// What is wrong with a certificate that the blueprint was to issue.
+fn leaf(
+    blueprint: &Blueprint,
+    reference: &CertificateRef,
+    found: Option<&Certificate>,
+    key: Option<&[u8]>,
+    authorities: &[&Certificate],
+) -> Option<String> {
+    let CertificateRef::Planned(id) = reference else { return None };
+    let plan: &CertificatePlan = blueprint.certificates.iter().find(|plan| plan.id == *id)?;
+    let Some(found) = found else { return Some("there is no certificate in it".to_owned()) };
+    if found.not_after() != plan.not_after {
+        return Some(format!("the certificate ends on {}, not on {}", found.not_after(), plan.not_after));
+    }
+    if key.is_some_and(|key| !found.certifies(key)) {
+        return Some("the certificate and its private key do not belong together".to_owned());
+    }
+    let is_self_signed = found.is_self_issued() && chain::signature(found, found) == Signature::Good;
+    match chain::find_issuer(found, authorities.iter().copied()) {
+        _ if is_self_signed => None,
+        Some((_, Signature::Good)) => None,
+        _ => Some("no authority that is there has signed the certificate".to_owned()),
+    }
+}

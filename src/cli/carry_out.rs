@@ -2,8 +2,11 @@
 //!
 //! The commands decide what is to happen; what is the same for all of them, from the question to the journal, is here.
 
+use std::path::PathBuf;
+
 use anyhow::Context as _;
 
+use super::backup_copy;
 use super::change::ChangeArgs;
 use super::session::{Decision, Session};
 use super::target::{Target, TargetArgs, TargetNode};
@@ -23,12 +26,19 @@ pub struct Crew<'a> {
     target: &'a Target,
     args: &'a TargetArgs,
     command: &'a str,
+    copies: Option<PathBuf>,
 }
 
 impl<'a> Crew<'a> {
     /// `command` as it is typed (`rotate-certs`), for its target.
     pub fn new(session: &'a Session, target: &'a Target, args: &'a TargetArgs, command: &'a str) -> Self {
-        Self { session, target, args, command }
+        Self { session, target, args, command, copies: None }
+    }
+
+    /// Puts another copy of every file into this folder before it changes.
+    #[must_use]
+    pub fn with_copies_in(self, folder: Option<PathBuf>) -> Self {
+        Self { copies: folder, ..self }
     }
 
     /// The nodes, as minting and planning want them.
@@ -88,6 +98,9 @@ impl<'a> Crew<'a> {
         let nodes = self.nodes();
         let minted = self.mint(blueprint, &nodes)?;
         self.session.interrupt.check()?;
+        if let Some(folder) = &self.copies {
+            backup_copy::copy(blueprint, &operation.id, &nodes, folder)?;
+        }
         for (node, request) in requests::requests(blueprint, &operation, &nodes, &minted)? {
             let done = self.run_on(node.name(), request)?;
             operation.adopt(done, node.name());

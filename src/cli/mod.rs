@@ -10,6 +10,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::error::{self, ExitCode};
 use crate::report::Ui;
 
+pub mod backup_copy;
 pub mod candidates;
 pub mod carry_out;
 pub mod change;
@@ -19,6 +20,7 @@ pub mod create_certs;
 pub mod environment;
 pub mod global;
 pub mod list;
+pub mod rotate_certs;
 pub mod session;
 pub mod state;
 pub mod target;
@@ -77,6 +79,8 @@ pub enum Command {
     #[allow(missing_docs, reason = "the doc comment of the options is the help text")]
     List(list::ListArgs),
     #[allow(missing_docs, reason = "the doc comment of the options is the help text")]
+    RotateCerts(Box<rotate_certs::RotateCertsArgs>),
+    #[allow(missing_docs, reason = "the doc comment of the options is the help text")]
     Version(version::VersionArgs),
 }
 
@@ -86,6 +90,7 @@ impl Command {
             Self::Completion(args) => completion::run(args, session),
             Self::CreateCerts(args) => create_certs::run(args, session),
             Self::List(args) => list::run(args, session),
+            Self::RotateCerts(args) => rotate_certs::run(args, session),
             Self::Version(args) => version::run(args, session),
         }
     }

@@ -1,0 +1,278 @@
+//! `rotate-certs`: new certificates, authorities and service-account keys in the place of old ones.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use super::backup_copy;
+use super::carry_out::Crew;
+use super::change::ChangeArgs;
+use super::session::Session;
+use super::target::{Target, TargetArgs};
+use crate::apply::change::operation_id;
+use crate::apply::journal::Journal;
+use crate::error::{ExitCode, Failure};
+use crate::pki::algorithm::KeyAlgorithm;
+use crate::pki::lifetime::{Lifetime, Threshold};
+use crate::pki::san::San;
+use crate::plan::blueprint::{Basis, Blueprint, KeySource};
+use crate::plan::operation::{FileAction, NodeState, Operation, ProvisioningState};
+use crate::plan::rotate::scope::{Scope, Scopes};
+use crate::plan::rotate::{self, COMMAND, Request};
+use crate::report::text::counted;
+use crate::verify;
+
+mod sight;
+
+/// Replace certificates, authorities and service-account keys
+///
+/// Without --only everything: all authorities, everything they signed, service-account keys, and the CA data in every
+/// kubeconfig. New certificates say what the old ones said and live as long as those did, never longer than their
+/// authority; keys are new. An authority whose key is elsewhere stays, and so does what it signed.
+///
+/// What all nodes of a cluster share is replaced only where the whole cluster can be seen. Nothing is restarted: the
+/// result says which components read their files only when they start, and with which commands to restart them.
+///
+/// Running it again after an interruption finishes what was begun.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kubepki rotate-certs --what-if                        # what would happen to everything on this machine
+  kubepki rotate-certs --only leaf                      # all certificates but the authorities
+  kubepki rotate-certs --only leaf --due --yes          # only those past 80 % of their life, without a question
+  kubepki rotate-certs --only apiserver --add-san api.example.com
+  kubepki rotate-certs --only cluster-ca --same-key     # longer life for the CA, nothing else changes
+  kubepki rotate-certs --pki-dir ./pki --key-algorithm ecdsa-p384 --yes
+  kubepki rotate-certs --abort                          # back to the state before an interrupted run")]
+pub struct RotateCertsArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+
+    #[command(flatten)]
+    change: ChangeArgs,
+
+    /// Only this: ca (all authorities), leaf, sa, cluster-ca, etcd-ca, front-proxy-ca, agent-ca, or a certificate's name
+    /// or path; may be given more than once
+    #[arg(long, value_name = "SCOPE", value_delimiter = ',')]
+    only: Vec<Scope>,
+
+    /// Only what has used up that much of its life, or has no more than that left [80% when no value is given]
+    #[arg(long, value_name = "SHARE|LENGTH", num_args = 0..=1, default_missing_value = "80%")]
+    due: Option<Threshold>,
+
+    /// Algorithm of new keys [default: that of each old key]
+    #[arg(long, value_name = "ALGORITHM", value_parser = algorithm_parser(), ignore_case = true)]
+    #[arg(conflicts_with = "same_key")]
+    key_algorithm: Option<KeyAlgorithm>,
+
+    /// How long new certificates are valid, as 90d [default: as long as each old one]
+    #[arg(long, value_name = "LENGTH")]
+    validity: Option<Lifetime>,
+
+    /// How long new authorities are valid, as 10y [default: as long as each old one]
+    #[arg(long, value_name = "LENGTH")]
+    ca_validity: Option<Lifetime>,
+
+    /// Keep the keys; an authority renewed like that stays the same authority, and what it signed stays valid
+    #[arg(long)]
+    same_key: bool,
+
+    /// Name or address to add to server certificates: to the selected ones, without --only to apiserver alone
+    #[arg(long = "add-san", value_name = "NAME|IP", value_delimiter = ',')]
+    add_sans: Vec<San>,
+
+    /// Name or address to take out of server certificates, as with --add-san
+    #[arg(long = "remove-san", value_name = "NAME|IP", value_delimiter = ',')]
+    remove_sans: Vec<San>,
+
+    /// Nodes changed side by side, where several can be
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    parallel: Option<u16>,
+
+    /// Keep old service-account keys valid for tokens signed before: they stay in sa.pub, behind the new one
+    #[arg(long, value_name = "LENGTH")]
+    wait_for_tokens: Option<Lifetime>,
+
+    /// Finish what an interrupted run began
+    #[arg(long = "continue", conflicts_with = "abort")]
+    resume: bool,
+
+    /// Go back to the state before an interrupted run
+    #[arg(long)]
+    abort: bool,
+
+    /// Return as soon as the operation is under way, where it takes long; `kubepki wait` waits for it
+    #[arg(long)]
+    no_wait: bool,
+
+    /// Folder on this machine for another copy of every file before it changes
+    #[arg(long, value_name = "DIR")]
+    backup_dir: Option<PathBuf>,
+}
+
+/// Rotates.
+pub fn run(args: &RotateCertsArgs, session: &mut Session) -> anyhow::Result<ExitCode> {
+    let mut request = args.request()?;
+    let target = Target::resolve(&args.target, session)?;
+    let crew = Crew::new(session, &target, &args.target, COMMAND);
+    if args.resume || args.abort {
+        return recover(args, session, &crew);
+    }
+    if let Some(journal) = crew.unfinished()? {
+        crew.refuse_other(&journal)?;
+        return finish(args, session, &crew, &journal);
+    }
+    let snapshot = sight::observe(&target, session)?;
+    request.reach = sight::reach(&target, &args.target.place, &snapshot)?;
+    let mut blueprint = rotate::plan(&snapshot, &request, session.now)?;
+    blueprint.warnings.extend(sight::uncovered(&target, &blueprint)?);
+    if blueprint.is_empty() && !args.change.what_if {
+        blueprint.warnings.iter().for_each(|warning| session.ui.warning(warning));
+        let mut operation = blueprint.operation(&operation_id(session.now)?);
+        settle(&mut operation, session);
+        session.result(&operation)?;
+        return Ok(ExitCode::Done);
+    }
+    let question = question(&blueprint);
+    if !args.change.what_if {
+        // A result lists the restarts that were made: none here, the next steps have them.
+        blueprint.nodes.iter_mut().for_each(|node| node.restarts.clear());
+    }
+    let crew = crew.with_copies_in(args.backup_dir.as_deref().map(backup_copy::folder).transpose()?);
+    let Some(operation) = crew.carry_out(&args.change, &blueprint, &question)? else {
+        return Ok(ExitCode::Done);
+    };
+    let broken = verify::broken_promises(&blueprint, &sight::observe(&target, session)?);
+    session.result(&operation)?;
+    if broken.is_empty() {
+        return Ok(ExitCode::Done);
+    }
+    let mut message = "everything was written, but not all of it is as planned".to_owned();
+    for words in broken {
+        message.push_str("\n  ");
+        message.push_str(&words);
+    }
+    Err(Failure::partial(message).hint("the files from before are in the backup of the operation").into())
+}
+
+impl RotateCertsArgs {
+    /// The wishes as the planner wants them.
+    fn request(&self) -> anyhow::Result<Request> {
+        let mut only = Scopes(self.only.clone());
+        let asks_for_keys = only.0.contains(&Scope::ServiceAccounts);
+        if asks_for_keys && self.same_key {
+            return Err(Failure::usage(
+                "a service-account key has nothing but its key, so --same-key leaves nothing to do",
+            )
+            .hint("leave --same-key or `--only sa` away")
+            .into());
+        }
+        if asks_for_keys && self.due.is_some() {
+            return Err(Failure::usage("service-account keys have no end, so they are never due")
+                .hint("leave --due or `--only sa` away")
+                .into());
+        }
+        if let Some(san) = self.add_sans.iter().find(|san| self.remove_sans.contains(san)) {
+            return Err(Failure::usage(format!("{san} is both to be added and to be taken out")).into());
+        }
+        let changes_names = !self.add_sans.is_empty() || !self.remove_sans.is_empty();
+        if changes_names && only.is_everything() {
+            only.0.push(Scope::Named("apiserver".to_owned()));
+        }
+        Ok(Request {
+            only,
+            due: self.due,
+            key_algorithm: self.key_algorithm,
+            validity: self.validity,
+            ca_validity: self.ca_validity,
+            same_key: self.same_key,
+            add_sans: self.add_sans.clone(),
+            remove_sans: self.remove_sans.clone(),
+            wanted: Vec::new(),
+            wait_for_tokens: self.wait_for_tokens.filter(|length| !length.duration().is_zero()),
+            reach: rotate::Reach::default(),
+        })
+    }
+}
+
+/// `--continue` and `--abort`.
+fn recover(args: &RotateCertsArgs, session: &Session, crew: &Crew<'_>) -> anyhow::Result<ExitCode> {
+    let outcome = if args.abort { crew.abort(false)? } else { crew.resume()? };
+    match outcome {
+        Some(operation) => session.result(&operation)?,
+        None => session.ui.status(if args.abort {
+            "no rotation is unfinished here: nothing to take back"
+        } else {
+            "no rotation is unfinished here: nothing to continue"
+        }),
+    }
+    Ok(ExitCode::Done)
+}
+
+/// The same command again after an interruption: it finishes what was begun, as it was planned then.
+fn finish(args: &RotateCertsArgs, session: &Session, crew: &Crew<'_>, journal: &Journal) -> anyhow::Result<ExitCode> {
+    if args.change.what_if {
+        session.ui.status("a rotation is unfinished; the same command without --what-if finishes it");
+        session.result(&journal.operation)?;
+        return Ok(ExitCode::Done);
+    }
+    if !args.change.yes {
+        let begun = journal.operation.started_at.map(|at| format!(" on {at}")).unwrap_or_default();
+        session.agree(None, &format!("Finish the rotation that was begun{begun} on node {}?", journal.node))?;
+    }
+    session.ui.status("finishing the rotation that an earlier run began; run the command again for anything else");
+    if let Some(operation) = crew.resume()? {
+        session.result(&operation)?;
+    }
+    Ok(ExitCode::Done)
+}
+
+/// Marks an operation that had nothing to do as done.
+fn settle(operation: &mut Operation, session: &Session) {
+    operation.provisioning_state = ProvisioningState::Succeeded;
+    operation.nodes.iter_mut().for_each(|node| node.state = NodeState::Finished);
+    (operation.started_at, operation.ended_at) = (Some(session.now), Some(session.now));
+}
+
+/// What is replaced, on how many nodes, and what that costs.
+fn question(blueprint: &Blueprint) -> String {
+    let (mut authorities, mut leaves) = (Vec::new(), 0);
+    for plan in &blueprint.certificates {
+        match &plan.basis {
+            Basis::Renewal { old, .. } if old.is_ca() => authorities.push(plan.id.as_str()),
+            _ => leaves += 1,
+        }
+    }
+    let is_certified = |id: &str| blueprint.certificates.iter().any(|plan| plan.key == id);
+    let new = blueprint.keys.iter().filter(|key| matches!(key.source, KeySource::New(_)));
+    let token_keys: Vec<&str> = new.map(|key| key.id.as_str()).filter(|id| !is_certified(id)).collect();
+    let mut what: Vec<String> = Vec::new();
+    if !authorities.is_empty() {
+        let word = if authorities.len() == 1 { "the authority" } else { "the authorities" };
+        what.push(format!("{word} {}", authorities.join(", ")));
+    }
+    if !token_keys.is_empty() {
+        what.push(format!("the service-account keys {}", token_keys.join(", ")));
+    }
+    if leaves > 0 {
+        what.push(counted(leaves, "certificate"));
+    }
+    let is_changed = |action| action != FileAction::Unchanged;
+    let nodes = blueprint.nodes.iter().filter(|node| node.files.iter().any(|file| is_changed(file.action)));
+    let files = counted(blueprint.changes().count(), "file");
+    let restarts = blueprint.nodes.iter().any(|node| !node.restarts.is_empty());
+    let cost = match (restarts, authorities.is_empty()) {
+        (true, false) => " The components have to be restarted afterwards, and the API is away until they are.",
+        (true, true) => " Some components have to be restarted afterwards.",
+        (false, _) => "",
+    };
+    format!(
+        "Replace {} ({files} on {}), with a backup of each?{cost}",
+        what.join(" and "),
+        counted(nodes.count(), "node")
+    )
+}
+
+fn algorithm_parser() -> impl TypedValueParser<Value = KeyAlgorithm> {
+    PossibleValuesParser::new(KeyAlgorithm::ALL.map(KeyAlgorithm::name)).try_map(|name| name.parse::<KeyAlgorithm>())
+}

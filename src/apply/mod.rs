@@ -15,5 +15,6 @@ pub mod requests;
 mod standing;
 mod state;
 pub mod transaction;
+pub mod user_kubeconfig;
 
 use change::sha256;

@@ -18,6 +18,7 @@ pub mod cluster_file;
 pub mod completion;
 pub mod create_certs;
 pub mod environment;
+pub mod get_credentials;
 pub mod global;
 pub mod list;
 pub mod rotate_certs;
@@ -77,6 +78,8 @@ pub enum Command {
     #[allow(missing_docs, reason = "the doc comment of the options is the help text")]
     CreateCerts(Box<create_certs::CreateCertsArgs>),
     #[allow(missing_docs, reason = "the doc comment of the options is the help text")]
+    GetCredentials(Box<get_credentials::GetCredentialsArgs>),
+    #[allow(missing_docs, reason = "the doc comment of the options is the help text")]
     List(list::ListArgs),
     #[allow(missing_docs, reason = "the doc comment of the options is the help text")]
     RotateCerts(Box<rotate_certs::RotateCertsArgs>),
@@ -89,6 +92,7 @@ impl Command {
         match self {
             Self::Completion(args) => completion::run(args, session),
             Self::CreateCerts(args) => create_certs::run(args, session),
+            Self::GetCredentials(args) => get_credentials::run(args, session),
             Self::List(args) => list::run(args, session),
             Self::RotateCerts(args) => rotate_certs::run(args, session),
             Self::Version(args) => version::run(args, session),

@@ -13,6 +13,7 @@ mod directories;
 mod facts;
 mod install;
 pub mod interrupt;
+pub mod kubeconfig_lock;
 pub mod local;
 mod lock;
 mod reading;

@@ -6,5 +6,7 @@
 pub mod blueprint;
 pub mod compare;
 pub mod create;
+pub mod credentials;
 pub mod operation;
 pub mod rotate;
+pub mod sign_in;

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::emit::{self, Lines};
 use super::node::Node;
-use super::tree;
+use super::tree::{self, Document};
 use super::{Kubeconfig, Problem};
 
 /// Names of the three entries of a credential.
@@ -61,6 +61,32 @@ pub enum Authentication<'a> {
     },
 }
 
+impl Authentication<'_> {
+    fn fields(self) -> Node {
+        match self {
+            Self::Embedded { certificate: [], key } => Node::map([("client-key-data", encoded(key))]),
+            Self::Embedded { certificate, key } => {
+                Node::map([("client-certificate-data", encoded(certificate)), ("client-key-data", encoded(key))])
+            }
+            Self::Files { certificate, key } => {
+                Node::map([("client-certificate", Node::string(certificate)), ("client-key", Node::string(key))])
+            }
+            Self::Plugin { command, args, install_hint } => {
+                let exec = Node::map([
+                    ("apiVersion", Node::string("client.authentication.k8s.io/v1")),
+                    ("args", Node::list(args.iter().map(Node::string).collect())),
+                    ("command", Node::string(command)),
+                    ("env", Node::plain("null")),
+                    ("installHint", Node::string(install_hint)),
+                    ("interactiveMode", Node::string("IfAvailable")),
+                    ("provideClusterInfo", Node::plain("false")),
+                ]);
+                Node::map([("exec", exec)])
+            }
+        }
+    }
+}
+
 /// Reads a file that a kubeconfig refers to, or says in words why not.
 pub type FileReader<'a> = dyn Fn(&Path) -> Result<Zeroizing<Vec<u8>>, String> + 'a;
 
@@ -73,28 +99,7 @@ impl Credential {
             cluster =
                 Node::map([("certificate-authority-data", encoded(authorities)), ("server", Node::string(server))]);
         }
-        let user = match authentication {
-            Authentication::Embedded { certificate: [], key } => Node::map([("client-key-data", encoded(key))]),
-            Authentication::Embedded { certificate, key } => {
-                Node::map([("client-certificate-data", encoded(certificate)), ("client-key-data", encoded(key))])
-            }
-            Authentication::Files { certificate, key } => {
-                Node::map([("client-certificate", Node::string(certificate)), ("client-key", Node::string(key))])
-            }
-            Authentication::Plugin { command, args, install_hint } => Node::map([(
-                "exec",
-                Node::map([
-                    ("apiVersion", Node::string("client.authentication.k8s.io/v1")),
-                    ("args", Node::list(args.iter().map(Node::string).collect())),
-                    ("command", Node::string(command)),
-                    ("env", Node::plain("null")),
-                    ("installHint", Node::string(install_hint)),
-                    ("interactiveMode", Node::string("IfAvailable")),
-                    ("provideClusterInfo", Node::plain("false")),
-                ]),
-            )]),
-        };
-        Self { names, cluster, user }
+        Self { names, cluster, user: authentication.fields() }
     }
 
     /// Copies the credential that `context` (the current one when `None`) of another kubeconfig stands for.
@@ -105,22 +110,9 @@ impl Credential {
     /// # Errors
     /// When the kubeconfig cannot be read by kubectl, has no such context, cluster or user, or `file` fails.
     pub fn copied(bytes: &[u8], folder: &Path, context: Option<&str>, file: &FileReader<'_>) -> Result<Self, Problem> {
-        let document = tree::parse(bytes)?;
-        let found = super::read::kubeconfig(&document, folder)?;
-        if let Some(problem) = found.problems.first() {
-            return Err(problem.clone());
-        }
-        let names = found.names(context)?;
-        let root = document.root.as_ref();
-        let entry = |list: &str, inner: &str, name: &str| -> Result<Node, Problem> {
-            let items = root.and_then(|root| root.get(list)).and_then(Node::items).unwrap_or_default();
-            let item = items.iter().find(|item| item.get("name").and_then(Node::text) == Some(name));
-            let entry = item.and_then(|item| item.get(inner)).filter(|entry| entry.entries().is_some());
-            entry.cloned().ok_or_else(|| Problem::whole(format!("there is no {inner} named {name:?}")))
-        };
-        let mut cluster = entry("clusters", "cluster", &names.cluster)?;
-        let mut user = entry("users", "user", &names.user)?;
-        embed(&mut cluster, "certificate-authority", folder, file)?;
+        let (document, names) = opened(bytes, folder, context)?;
+        let cluster = copied_cluster(&document, &names, folder, file)?;
+        let mut user = entry(&document, "users", "user", &names.user)?;
         embed(&mut user, "client-certificate", folder, file)?;
         embed(&mut user, "client-key", folder, file)?;
         absolute(&mut user, "tokenFile", folder);
@@ -131,6 +123,23 @@ impl Credential {
             user.set("exec", exec);
         }
         Ok(Self { names, cluster, user })
+    }
+
+    /// The cluster that `context` of another kubeconfig stands for, with a credential of one's own; otherwise as
+    /// [`Credential::copied`].
+    ///
+    /// # Errors
+    /// As [`Credential::copied`].
+    pub fn for_cluster_of(
+        bytes: &[u8],
+        folder: &Path,
+        context: Option<&str>,
+        file: &FileReader<'_>,
+        authentication: Authentication<'_>,
+    ) -> Result<Self, Problem> {
+        let (document, names) = opened(bytes, folder, context)?;
+        let cluster = copied_cluster(&document, &names, folder, file)?;
+        Ok(Self { names, cluster, user: authentication.fields() })
     }
 
     /// The names of its entries.
@@ -212,6 +221,33 @@ impl Kubeconfig {
         };
         Ok(Names { cluster: context.cluster.clone(), user: context.user.clone(), context: context.name.clone() })
     }
+}
+
+fn opened<'t>(bytes: &'t [u8], folder: &Path, context: Option<&str>) -> Result<(Document<'t>, Names), Problem> {
+    let document = tree::parse(bytes)?;
+    let found = super::read::kubeconfig(&document, folder)?;
+    match found.problems.first() {
+        Some(problem) => Err(problem.clone()),
+        None => found.names(context).map(|names| (document, names)),
+    }
+}
+
+fn entry(document: &Document<'_>, list: &str, inner: &str, name: &str) -> Result<Node, Problem> {
+    let items = document.root.as_ref().and_then(|root| root.get(list)).and_then(Node::items).unwrap_or_default();
+    let item = items.iter().find(|item| item.get("name").and_then(Node::text) == Some(name));
+    let entry = item.and_then(|item| item.get(inner)).filter(|entry| entry.entries().is_some());
+    entry.cloned().ok_or_else(|| Problem::whole(format!("there is no {inner} named {name:?}")))
+}
+
+fn copied_cluster(
+    document: &Document<'_>,
+    names: &Names,
+    folder: &Path,
+    file: &FileReader<'_>,
+) -> Result<Node, Problem> {
+    let mut cluster = entry(document, "clusters", "cluster", &names.cluster)?;
+    embed(&mut cluster, "certificate-authority", folder, file)?;
+    Ok(cluster)
 }
 
 fn encoded(bytes: &[u8]) -> Node {

@@ -1,0 +1,299 @@
+//! The credential itself: the administrator's copied, a new certificate issued, or a plugin that signs in.
+//!
+//! Which one is the operator's choice; what stands in it is decided in `plan/credentials.rs` and `plan/sign_in.rs`.
+
+use std::cell::OnceCell;
+
+use anyhow::Context as _;
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
+
+use super::source::{NodeKubeconfig, Sources};
+use super::{CredentialFormat, GetCredentialsArgs};
+use crate::apply::existing;
+use crate::apply::mint::mint;
+use crate::cli::session::Session;
+use crate::error::Failure;
+use crate::pki::certificate::Certificate;
+use crate::pki::kubeconfig::{Authentication, Credential, Names, Source, User};
+use crate::pki::private_key::PrivateKey;
+use crate::plan::blueprint::KeySource;
+use crate::plan::credentials::{self, Client, Standing};
+use crate::plan::sign_in::{self, SignIn};
+
+/// Which cluster, as the operator and the cluster file call it.
+pub(super) struct ClusterIdentity {
+    pub(super) name: Option<String>,
+    pub(super) group: Option<String>,
+    /// `HOST[:PORT]` of the cluster file.
+    pub(super) endpoint: Option<String>,
+}
+
+/// Makes the credential that the options ask for.
+pub(super) struct Maker<'a> {
+    args: &'a GetCredentialsArgs,
+    session: &'a Session,
+    sources: &'a Sources<'a>,
+    cluster: ClusterIdentity,
+    operator: String,
+    signer: OnceCell<PrivateKey>,
+    issued: OnceCell<Issued>,
+}
+
+/// A new client certificate with its key (PEM).
+struct Issued {
+    certificate: Vec<u8>,
+    key: Zeroizing<String>,
+}
+
+/// A credential and what is to be said about it.
+pub(super) struct Made {
+    pub(super) credential: Credential,
+    /// When its client certificate ends.
+    pub(super) not_after: Option<OffsetDateTime>,
+    /// Whether it only takes the place of a worn certificate that said the same.
+    pub(super) is_renewal: bool,
+    pub(super) warnings: Vec<String>,
+}
+
+impl<'a> Maker<'a> {
+    pub(super) fn new(
+        args: &'a GetCredentialsArgs,
+        session: &'a Session,
+        sources: &'a Sources<'a>,
+        cluster: ClusterIdentity,
+        operator: String,
+    ) -> Self {
+        Self { args, session, sources, cluster, operator, signer: OnceCell::new(), issued: OnceCell::new() }
+    }
+
+    /// The credential for somebody who has `old` so far, by the user entry's name. Called again it issues nothing new.
+    pub(super) fn make(&self, old: &dyn Fn(&str) -> Option<User>) -> anyhow::Result<Made> {
+        let mut made = if self.args.admin {
+            self.copy()?
+        } else if self.args.format == CredentialFormat::Exec {
+            self.plugin()?
+        } else if self.sources.has_key {
+            self.issue(old)?
+        } else {
+            self.stand_in()?
+        };
+        if self.args.public_fqdn {
+            made.credential = self.with_public_name(made.credential, &mut made.warnings);
+        }
+        Ok(made)
+    }
+
+    /// Copies the administrator's credential.
+    fn copy(&self) -> anyhow::Result<Made> {
+        let admin = self.admin()?;
+        let file = |path: &std::path::Path| self.sources.file(path);
+        let credential = Credential::copied(&admin.bytes, admin.folder(), None, &file)
+            .map_err(|problem| self.sources.problem(admin, &problem))?;
+        let names = self.names(Some(&credential));
+        let mut made =
+            Made { credential: credential.named(names), not_after: None, is_renewal: false, warnings: Vec::new() };
+        if let Some(client) = admin.client(self.sources) {
+            made.not_after = Some(client.not_after());
+            if client.not_after() < self.session.now {
+                made.warnings.push(format!(
+                    "the certificate in {} has expired: kubepki rotate-certs --only leaf renews it",
+                    admin.path.display()
+                ));
+            }
+            made.warnings.extend(masters_warning(&client));
+        }
+        Ok(made)
+    }
+
+    /// Copies the administrator's credential because the key that could sign a new one is elsewhere.
+    fn stand_in(&self) -> anyhow::Result<Made> {
+        let (node, key) = (self.sources.node.name(), self.sources.key_file.display());
+        if self.args.user_name.is_some() || !self.args.groups.is_empty() || self.args.validity.is_some() {
+            return Err(Failure::failed(format!(
+                "{node}: there is no CA key {key}, so no certificate can be issued here"
+            ))
+            .hint("have it signed where the CA's key is, or use --admin, which copies admin.conf")
+            .into());
+        }
+        let mut made =
+            self.copy().with_context(|| format!("{node}: there is no CA key {key} to issue a certificate with"))?;
+        made.warnings.insert(
+            0,
+            format!("there is no CA key {key} on {node} to issue a certificate with: admin.conf's own was copied"),
+        );
+        Ok(made)
+    }
+
+    /// A kubeconfig whose user signs in through a plugin.
+    fn plugin(&self) -> anyhow::Result<Made> {
+        let sign_in = SignIn::for_server(self.sources.manifest.as_deref());
+        let authentication = Authentication::Plugin {
+            command: sign_in::COMMAND,
+            args: &sign_in.args,
+            install_hint: &sign_in.install_hint,
+        };
+        let credential = self.for_cluster(authentication)?;
+        let mut warnings = Vec::new();
+        if !sign_in.is_complete {
+            warnings.push(format!(
+                "the API server's manifest names no OIDC provider: complete the arguments of user {:?} in the kubeconfig",
+                credential.names().user
+            ));
+        }
+        if !super::file::is_on_path(sign_in::COMMAND)? {
+            warnings.push(format!("{} is not on PATH; {}", sign_in::COMMAND, sign_in.install_hint));
+        }
+        Ok(Made { credential, not_after: None, is_renewal: false, warnings })
+    }
+
+    /// Issues a certificate, unless `old` has one that will do.
+    fn issue(&self, old: &dyn Fn(&str) -> Option<User>) -> anyhow::Result<Made> {
+        let client = self.client();
+        let key = self.signer()?;
+        let authority = self.sources.authority(key)?;
+        let (node, now) = (self.sources.node.name(), self.session.now);
+        let blueprint = client.blueprint(authority, node, &self.sources.key_file, now)?;
+        let planned = blueprint.certificates.first().map(|certificate| certificate.not_after);
+        let nothing = Authentication::Embedded { certificate: &[], key: &[] };
+        let unfinished = self.for_cluster(nothing)?;
+        let held = old(&unfinished.names().user);
+        let standing = held.as_ref().and_then(|user| self.judge(user, &client, authority));
+        let warnings = blueprint.warnings.clone();
+        match standing {
+            Some((Standing::Good, held, pair)) if !self.args.overwrite_existing => {
+                let authentication = Authentication::Embedded { certificate: &pair.0, key: &pair.1 };
+                let credential = self.for_cluster(authentication)?;
+                return Ok(Made { credential, not_after: Some(held.not_after()), is_renewal: true, warnings });
+            }
+            _ => {}
+        }
+        let is_renewal = standing.is_some_and(|(standing, ..)| standing != Standing::Other);
+        if self.args.change.what_if {
+            return Ok(Made { credential: unfinished, not_after: planned, is_renewal, warnings });
+        }
+        let issued = self.issued(&blueprint)?;
+        let authentication = Authentication::Embedded { certificate: &issued.certificate, key: issued.key.as_bytes() };
+        let credential = self.for_cluster(authentication)?;
+        Ok(Made { credential, not_after: planned, is_renewal, warnings })
+    }
+
+    fn issued(&self, blueprint: &crate::plan::blueprint::Blueprint) -> anyhow::Result<&Issued> {
+        if let Some(issued) = self.issued.get() {
+            return Ok(issued);
+        }
+        let read = |source: &KeySource| existing::key(&[self.sources.node], source);
+        let minted = mint(blueprint, &read, &|_| {}).context("issuing the client certificate")?;
+        let certificate = minted.certificate(credentials::CLIENT)?.to_pem().into_bytes();
+        let key = minted.key(credentials::CLIENT)?.to_pem();
+        Ok(self.issued.get_or_init(|| Issued { certificate, key }))
+    }
+
+    fn signer(&self) -> anyhow::Result<&PrivateKey> {
+        if let Some(key) = self.signer.get() {
+            return Ok(key);
+        }
+        let node = self.sources.node;
+        let source = KeySource::File { node: node.name().to_owned(), path: self.sources.key_file.clone() };
+        let key = existing::key(&[node], &source)?;
+        Ok(self.signer.get_or_init(|| key))
+    }
+
+    /// What the certificate is to say: by default the operator's name and the rights of the node's administrator.
+    fn client(&self) -> Client {
+        let groups = if self.args.groups.is_empty() {
+            let admin = self.sources.admin.as_ref().ok().and_then(|admin| admin.client(self.sources));
+            let groups = admin.map(|admin| admin.subject().organizations().to_vec()).unwrap_or_default();
+            if groups.is_empty() { vec![credentials::ADMINISTRATORS.to_owned()] } else { groups }
+        } else {
+            self.args.groups.clone()
+        };
+        Client {
+            user_name: self.args.user_name.clone().unwrap_or_else(|| self.operator.clone()),
+            groups,
+            validity: self.args.validity.unwrap_or(credentials::VALIDITY),
+        }
+    }
+
+    /// What is to be thought of the certificate in a user entry, with the pair as it stands there.
+    #[allow(clippy::type_complexity, reason = "a pair of PEM texts is just that")]
+    fn judge(
+        &self,
+        user: &User,
+        client: &Client,
+        authority: &Certificate,
+    ) -> Option<(Standing, Certificate, (Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>))> {
+        let bytes = |source: Source<'_>| match source {
+            Source::Embedded(bytes) => Some(Zeroizing::new(bytes.to_vec())),
+            _ => None,
+        };
+        let pair = (bytes(user.client_certificate.source())?, bytes(user.client_key.source())?);
+        let held = super::source::certificates(&pair.0).into_iter().next()?;
+        let key = PrivateKey::from_pem(&pair.1).ok()?;
+        let standing = client.standing(&held, key.public_key(), authority, self.session.now);
+        Some((standing, held, pair))
+    }
+
+    /// A credential for this node's cluster.
+    fn for_cluster(&self, authentication: Authentication<'_>) -> anyhow::Result<Credential> {
+        let file = |path: &std::path::Path| self.sources.file(path);
+        if let Some(known) = self.sources.admin.as_ref().ok().or(self.sources.any.as_ref()) {
+            let credential = Credential::for_cluster_of(&known.bytes, known.folder(), None, &file, authentication)
+                .map_err(|problem| self.sources.problem(known, &problem))?;
+            let names = self.names(Some(&credential));
+            return Ok(credential.named(names));
+        }
+        let node = self.sources.node.name();
+        let endpoint = self.cluster.endpoint.as_deref().ok_or_else(|| {
+            Failure::failed(format!("node {node}: nothing here says where the API server is: {}", self.no_admin()))
+                .hint("give a cluster file with spec.controlPlaneEndpoint: --cluster-file FILE")
+        })?;
+        if self.sources.authorities.is_empty() {
+            let shown = self.sources.authority_file.display();
+            return Err(Failure::failed(format!("node {node}: {shown} holds no certificate that can be read")).into());
+        }
+        let authorities: String = self.sources.authorities.iter().map(Certificate::to_pem).collect();
+        let server = credentials::with_endpoint("", endpoint);
+        Ok(Credential::new(self.names(None), &server, authorities.as_bytes(), authentication))
+    }
+
+    fn names(&self, found: Option<&Credential>) -> Names {
+        let found = found.map(|credential| credential.names().cluster.as_str()).filter(|name| !name.is_empty());
+        let cluster = self.cluster.name.as_deref().or(found).unwrap_or("kubernetes");
+        credentials::names(cluster, self.cluster.group.as_deref(), self.args.context.as_deref(), self.args.admin)
+    }
+
+    fn with_public_name(&self, credential: Credential, warnings: &mut Vec<String>) -> Credential {
+        let is_name =
+            |endpoint: &&str| endpoint.contains(|c: char| c.is_ascii_alphabetic()) && !endpoint.contains("::");
+        let endpoint = self.cluster.endpoint.as_deref();
+        let serving = self.sources.serving.as_ref().and_then(credentials::public_name);
+        if let Some(public) = endpoint.filter(is_name).or(serving).or(endpoint) {
+            let server = credentials::with_endpoint(credential.server(), public);
+            return credential.with_server(&server);
+        }
+        warnings.push(format!("this cluster has no public name; the server stays {}", credential.server()));
+        credential
+    }
+
+    fn admin(&self) -> anyhow::Result<&NodeKubeconfig> {
+        self.sources.admin.as_ref().map_err(|_| {
+            let failure = Failure::failed(format!("node {}: {}", self.sources.node.name(), self.no_admin()));
+            failure.hint("run as root on a control-plane node, or make the file with kubepki create-certs").into()
+        })
+    }
+
+    fn no_admin(&self) -> &str {
+        self.sources.admin.as_ref().err().map_or("", String::as_str)
+    }
+}
+
+fn masters_warning(client: &Certificate) -> Option<String> {
+    let is_master = client.subject().organizations().iter().any(|group| group == credentials::MASTERS);
+    is_master.then(|| {
+        format!(
+            "this credential belongs to {}: it may do everything, and nothing in the cluster can take that away",
+            credentials::MASTERS
+        )
+    })
+}

@@ -41,10 +41,18 @@ pub struct Destination<'a> {
 /// Takes the lock on the kubeconfig.
 pub type Lock<'a> = dyn Fn(&Path) -> anyhow::Result<Vec<Box<dyn LockGuard>>> + 'a;
 
+/// What is to be in the file.
+pub struct Wanted {
+    /// The credential.
+    pub credential: Credential,
+    /// Entries of it that may be replaced unasked.
+    pub unasked: Vec<EntryName>,
+}
+
 /// What is asked of the caller on the way.
 pub struct Callbacks<'a> {
-    /// The credential for somebody whose kubeconfig holds that so far, and entries that may be replaced unasked.
-    pub credential: &'a mut dyn FnMut(&Kubeconfig) -> anyhow::Result<(Credential, Vec<EntryName>)>,
+    /// What is wanted for somebody whose kubeconfig holds that so far.
+    pub wanted: &'a mut dyn FnMut(&Kubeconfig) -> anyhow::Result<Wanted>,
     /// Agrees to replace those entries, or says in an error why not.
     pub agree: &'a mut dyn FnMut(&[EntryName]) -> anyhow::Result<()>,
     /// Takes the lock.
@@ -77,7 +85,7 @@ pub fn merge(to: &Destination<'_>, callbacks: &mut Callbacks<'_>) -> anyhow::Res
     let mut agreed: Vec<EntryName> = Vec::new();
     for _ in 0..ATTEMPTS {
         let seen = Old::read(to)?;
-        let (credential, mut unasked) = (callbacks.credential)(&seen.kubeconfig(to.file)?)?;
+        let Wanted { credential, mut unasked } = (callbacks.wanted)(&seen.kubeconfig(to.file)?)?;
         let mut plan = merged(&credential, &seen, to)?;
         if !plan.changed || to.only_look {
             return Ok(outcome(credential, &seen, plan, None));

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use super::change::ChangeArgs;
 use super::session::Session;
 use super::target::{Place, Target, TargetArgs};
-use crate::apply::user_kubeconfig::{self, Callbacks, Destination, Outcome};
+use crate::apply::user_kubeconfig::{self, Callbacks, Destination, Outcome, Wanted};
 use crate::error::{ExitCode, Failure, exit_code};
 use crate::node::kubeconfig_lock::{Waiting, lock_kubeconfig};
 use crate::node::local::LocalNode;
@@ -171,12 +171,12 @@ pub fn run(args: &GetCredentialsArgs, session: &mut Session) -> anyhow::Result<E
     let outcome = user_kubeconfig::merge(
         &destination,
         &mut Callbacks {
-            credential: &mut |old| {
+            wanted: &mut |old| {
                 let Made { credential, not_after, is_renewal, warnings } =
                     maker.make(&|user| old.user(user).cloned())?;
                 last = Some((not_after, warnings));
                 let renewed = EntryName { kind: EntryKind::User, name: credential.names().user.clone() };
-                Ok((credential, if is_renewal { vec![renewed] } else { Vec::new() }))
+                Ok(Wanted { credential, unasked: if is_renewal { vec![renewed] } else { Vec::new() } })
             },
             agree: &mut |entries| args.agree(session, &path, entries),
             lock: &|path| {

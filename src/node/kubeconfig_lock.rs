@@ -12,7 +12,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat};
@@ -222,7 +222,7 @@ impl Holder {
         }
     }
 
-    fn refusal(&self, path: &PathBuf, now: OffsetDateTime) -> anyhow::Error {
+    fn refusal(&self, path: &Path, now: OffsetDateTime) -> anyhow::Error {
         let shown = path.display();
         let message = format!("{shown} is held by {}", self.name());
         match self {

@@ -140,12 +140,13 @@ impl Client {
         })
     }
 
-    /// Whether `certificate`, whose key has the public half `public_key`, is what [`Client::blueprint`] would make.
+    /// Whether `certificate`, whose key has the public half `public_key`, is what [`Client::blueprint`] would make. Its
+    /// length counts only with `exactly_as_long`.
     pub fn standing(
         &self,
-        certificate: &Certificate,
-        public_key: &[u8],
+        (certificate, public_key): (&Certificate, &[u8]),
         authority: &Certificate,
+        exactly_as_long: bool,
         now: OffsetDateTime,
     ) -> Standing {
         let subject = Name::new(&self.user_name, &self.groups);
@@ -157,7 +158,7 @@ impl Client {
         let whole = (certificate.not_after() - certificate.not_before()).whole_seconds();
         // One that ends with its CA is shorter than asked for and still all there is to have.
         let is_as_long = whole == (end - start).whole_seconds() || certificate.not_after() == authority.not_after();
-        if !is_ours || !is_as_long {
+        if !is_ours || (exactly_as_long && !is_as_long) {
             return Standing::Other;
         }
         let (from, to) = (certificate.not_before(), certificate.not_after());
@@ -179,8 +180,9 @@ fn algorithm(authority: &Certificate) -> KeyAlgorithm {
 pub fn public_name(serving: &Certificate) -> Option<&str> {
     serving.sans().iter().find_map(|san| match san {
         San::Dns(name) => {
-            let is_own = name.starts_with("kubernetes.") || name.ends_with(".local") || name.starts_with("*.");
-            (name.contains('.') && !is_own && !name.starts_with("localhost.")).then_some(name.as_str())
+            let (first, rest) = name.split_once('.')?;
+            let is_own = matches!(first, "kubernetes" | "localhost" | "*") || rest.rsplit('.').next() == Some("local");
+            (!is_own).then_some(name.as_str())
         }
         _ => None,
     })

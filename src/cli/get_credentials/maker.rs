@@ -46,6 +46,14 @@ struct Issued {
     key: Zeroizing<String>,
 }
 
+/// The pair in a user entry (PEM).
+struct Held {
+    standing: Standing,
+    not_after: OffsetDateTime,
+    certificate: Zeroizing<Vec<u8>>,
+    key: Zeroizing<Vec<u8>>,
+}
+
 /// A credential and what is to be said about it.
 pub(super) struct Made {
     pub(super) credential: Credential,
@@ -157,18 +165,17 @@ impl<'a> Maker<'a> {
         let planned = blueprint.certificates.first().map(|certificate| certificate.not_after);
         let nothing = Authentication::Embedded { certificate: &[], key: &[] };
         let unfinished = self.for_cluster(nothing)?;
-        let held = old(&unfinished.names().user);
-        let standing = held.as_ref().and_then(|user| self.judge(user, &client, authority));
+        let held = old(&unfinished.names().user).and_then(|user| self.judge(&user, &client, authority));
         let warnings = blueprint.warnings.clone();
-        match standing {
-            Some((Standing::Good, held, pair)) if !self.args.overwrite_existing => {
-                let authentication = Authentication::Embedded { certificate: &pair.0, key: &pair.1 };
-                let credential = self.for_cluster(authentication)?;
-                return Ok(Made { credential, not_after: Some(held.not_after()), is_renewal: true, warnings });
-            }
-            _ => {}
+        if let Some(held) = &held
+            && held.standing == Standing::Good
+            && !self.args.overwrite_existing
+        {
+            let authentication = Authentication::Embedded { certificate: &held.certificate, key: &held.key };
+            let credential = self.for_cluster(authentication)?;
+            return Ok(Made { credential, not_after: Some(held.not_after), is_renewal: true, warnings });
         }
-        let is_renewal = standing.is_some_and(|(standing, ..)| standing != Standing::Other);
+        let is_renewal = held.is_some_and(|held| held.standing != Standing::Other);
         if self.args.change.what_if {
             return Ok(Made { credential: unfinished, not_after: planned, is_renewal, warnings });
         }
@@ -215,23 +222,18 @@ impl<'a> Maker<'a> {
         }
     }
 
-    /// What is to be thought of the certificate in a user entry, with the pair as it stands there.
-    #[allow(clippy::type_complexity, reason = "a pair of PEM texts is just that")]
-    fn judge(
-        &self,
-        user: &User,
-        client: &Client,
-        authority: &Certificate,
-    ) -> Option<(Standing, Certificate, (Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>))> {
+    /// What is to be thought of the certificate in a user entry.
+    fn judge(&self, user: &User, client: &Client, authority: &Certificate) -> Option<Held> {
         let bytes = |source: Source<'_>| match source {
             Source::Embedded(bytes) => Some(Zeroizing::new(bytes.to_vec())),
             _ => None,
         };
-        let pair = (bytes(user.client_certificate.source())?, bytes(user.client_key.source())?);
-        let held = super::source::certificates(&pair.0).into_iter().next()?;
-        let key = PrivateKey::from_pem(&pair.1).ok()?;
-        let standing = client.standing(&held, key.public_key(), authority, self.session.now);
-        Some((standing, held, pair))
+        let (certificate, key) = (bytes(user.client_certificate.source())?, bytes(user.client_key.source())?);
+        let first = super::source::certificates(&certificate).into_iter().next()?;
+        let public = PrivateKey::from_pem(&key).ok()?;
+        let exactly_as_long = self.args.validity.is_some();
+        let standing = client.standing((&first, public.public_key()), authority, exactly_as_long, self.session.now);
+        Some(Held { standing, not_after: first.not_after(), certificate, key })
     }
 
     /// A credential for this node's cluster.

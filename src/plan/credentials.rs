@@ -188,6 +188,17 @@ pub fn public_name(serving: &Certificate) -> Option<&str> {
     })
 }
 
+/// Where the API server probably is, when only its certificate tells: under its public name, else at its last address.
+/// Before it stands that of the `kubernetes` service, which is reached inside the cluster only.
+pub fn likely_endpoint(serving: &Certificate) -> Option<String> {
+    let addresses = serving.sans().iter().rev();
+    let address = addresses.filter_map(|san| match san {
+        San::Ip(address) if !address.is_loopback() => Some(address.to_string()),
+        _ => None,
+    });
+    public_name(serving).map(str::to_owned).or_else(|| address.into_iter().next())
+}
+
 /// The URL `server` with another host, and another port where `endpoint` (`HOST[:PORT]`) names one.
 pub fn with_endpoint(server: &str, endpoint: &str) -> String {
     let has_port = match endpoint.rsplit_once(':') {

@@ -160,6 +160,13 @@ fn one_pki_folder_is_enough_where_its_kubeconfig_lies_beside_it() {
     machine.stage.run(&words).expect(0);
     assert_eq!(client(&read(&machine.stage.at("here")), USER).subject().common_name(), Some("x"));
     machine.remove("admin.conf");
+    let sans: Vec<San> =
+        ["kubernetes", "10.96.0.1", "10.0.0.7", "127.0.0.1"].iter().map(|name| San::parse(name).unwrap()).collect();
+    machine.put("pki/apiserver.crt", leaf(&machine.ca, "kube-apiserver", &[], &sans).crt());
+    let run = machine.stage.run(&[&words[..3], &["-f", "guessed"]].concat()).expect(0);
+    assert!(run.err.contains("warning: the server https://10.0.0.7:6443 is a guess"), "{}", run.err);
+    assert_eq!(read(&machine.stage.at("guessed")).clusters[0].server.as_deref(), Some("https://10.0.0.7:6443"));
+    machine.remove("pki/apiserver.crt");
     let run = machine.stage.run(&words).expect(1);
     assert!(
         run.err.contains("nothing here says where the API server is") && run.err.contains("--cluster-file"),

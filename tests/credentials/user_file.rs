@@ -86,16 +86,16 @@ fn overwriting_keeps_place_order_comments_and_a_copy() {
 fn one_question_on_the_terminal_covers_every_conflict() {
     let machine = Machine::new();
     let file = machine.stage.put("home/.kube/config", OTHERS);
-    for no in ["n\n", "\u{4}", "perhaps\n\nno\n"] {
+    for no in [&["n\n"][..], &["\u{4}"], &["perhaps\n", "\n", "no\n"]] {
         let run = machine.stage.run_on_terminal(&Machine::line(&[]), no, None);
         assert_eq!(run.code, Some(1), "{run:?}");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), OTHERS);
     }
-    let run = machine.stage.run_on_terminal(&Machine::line(&[]), "y\n", None).expect(0);
+    let run = machine.stage.run_on_terminal(&Machine::line(&[]), &["y\n"], None).expect(0);
     assert_eq!(run.out.matches("(y/n)").count(), 1, "{}", run.out);
     assert!(machine.config().user("clusterUser_kubernetes").is_some_and(|user| !user.has_token));
     // What replaces nothing asks nothing.
-    let run = machine.stage.run_on_terminal(&Machine::line(&["--context", "second"]), "", None).expect(0);
+    let run = machine.stage.run_on_terminal(&Machine::line(&["--context", "second"]), &[], None).expect(0);
     assert!(!run.out.contains("(y/n)"), "{}", run.out);
 }
 

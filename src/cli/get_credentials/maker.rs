@@ -86,7 +86,13 @@ impl<'a> Maker<'a> {
         } else {
             self.stand_in()?
         };
-        if self.args.public_fqdn {
+        if self.guessed_endpoint().is_some() {
+            made.warnings.push(format!(
+                "the server {} is a guess from the API server's certificate: a cluster file with \
+                 spec.controlPlaneEndpoint says for certain",
+                made.credential.server()
+            ));
+        } else if self.args.public_fqdn {
             made.credential = self.with_public_name(made.credential, &mut made.warnings);
         }
         Ok(made)
@@ -246,7 +252,7 @@ impl<'a> Maker<'a> {
             return Ok(credential.named(names));
         }
         let node = self.sources.node.name();
-        let endpoint = self.cluster.endpoint.as_deref().ok_or_else(|| {
+        let endpoint = self.cluster.endpoint.clone().or_else(|| self.guessed_endpoint()).ok_or_else(|| {
             Failure::failed(format!("node {node}: nothing here says where the API server is: {}", self.no_admin()))
                 .hint("give a cluster file with spec.controlPlaneEndpoint: --cluster-file FILE")
         })?;
@@ -255,8 +261,14 @@ impl<'a> Maker<'a> {
             return Err(Failure::failed(format!("node {node}: {shown} holds no certificate that can be read")).into());
         }
         let authorities: String = self.sources.authorities.iter().map(Certificate::to_pem).collect();
-        let server = credentials::with_endpoint("", endpoint);
+        let server = credentials::with_endpoint("", &endpoint);
         Ok(Credential::new(self.names(None), &server, authorities.as_bytes(), authentication))
+    }
+
+    /// Where the API server's own certificate puts it, when nothing else is known.
+    fn guessed_endpoint(&self) -> Option<String> {
+        let is_known = self.sources.admin.is_ok() || self.sources.any.is_some() || self.cluster.endpoint.is_some();
+        if is_known { None } else { self.sources.serving.as_ref().and_then(credentials::likely_endpoint) }
     }
 
     fn names(&self, found: Option<&Credential>) -> Names {

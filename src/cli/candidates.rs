@@ -3,13 +3,17 @@
 //! Completion never fails and never asks: what cannot be read is simply not offered.
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 use clap_complete::CompletionCandidate;
+use time::OffsetDateTime;
 
 use super::session::home;
-use crate::pki::profile::Profile;
-
 use super::target::{KnownCluster, known_clusters, read_cluster_file};
+use crate::node::local::LocalNode;
+use crate::observe::{Keys, Wanted, observe};
+use crate::pki::profile::Profile;
+use crate::snapshot::Artifact;
 
 /// Names for `--name`; with `--resource-group` on the line only those of that group.
 pub fn clusters(word: &OsStr) -> Vec<CompletionCandidate> {
@@ -37,6 +41,32 @@ pub fn nodes(word: &OsStr) -> Vec<CompletionCandidate> {
     };
     let clusters = files.iter().filter_map(|path| read_cluster_file(path).ok());
     starting_with(word, clusters.flat_map(|cluster| cluster.spec.nodes).map(|node| node.name))
+}
+
+/// Names for `--only`: the certificates in the folder, root or machine on the line.
+pub fn certificates(word: &OsStr) -> Vec<CompletionCandidate> {
+    starting_with(word, certificate_names().unwrap_or_default().into_iter())
+}
+
+fn certificate_names() -> anyhow::Result<Vec<String>> {
+    let root = typed(&["--root"]).map_or_else(|| PathBuf::from("/"), PathBuf::from);
+    let (root, wanted) = match typed(&["--pki-dir"]) {
+        Some(folder) => ("/".into(), Wanted::pki_dir(std::path::absolute(folder)?, Keys::PublicHalf)),
+        None => (std::path::absolute(root)?, Wanted::machine(Keys::PublicHalf)),
+    };
+    let node = LocalNode::open("local", root)?;
+    // Names do not depend on the time.
+    let snapshot = observe(&[&node], &wanted, OffsetDateTime::UNIX_EPOCH);
+    let named = |artifact: &Artifact| {
+        let file = artifact.path.file_stem().map(|name| name.to_string_lossy().into_owned());
+        artifact.id().map(str::to_owned).or(file)
+    };
+    let held = snapshot.artifacts().filter(|(_, artifact)| {
+        artifact
+            .content()
+            .is_some_and(|content| content.kubeconfig.is_some() || content.certificates().next().is_some())
+    });
+    Ok(held.filter_map(|(_, artifact)| named(artifact)).collect())
 }
 
 /// Names for `create-certs --only`: the entries of the profile on the line.

@@ -23,6 +23,7 @@ pub mod global;
 pub mod list;
 pub mod rotate_certs;
 pub mod session;
+pub mod show;
 pub mod state;
 pub mod target;
 pub mod transactions;
@@ -72,18 +73,14 @@ pub struct Cli {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
+#[allow(missing_docs, reason = "the doc comment of the options is the help text")]
 pub enum Command {
-    #[allow(missing_docs, reason = "the doc comment of the options is the help text")]
     Completion(completion::CompletionArgs),
-    #[allow(missing_docs, reason = "the doc comment of the options is the help text")]
     CreateCerts(Box<create_certs::CreateCertsArgs>),
-    #[allow(missing_docs, reason = "the doc comment of the options is the help text")]
     GetCredentials(Box<get_credentials::GetCredentialsArgs>),
-    #[allow(missing_docs, reason = "the doc comment of the options is the help text")]
     List(list::ListArgs),
-    #[allow(missing_docs, reason = "the doc comment of the options is the help text")]
     RotateCerts(Box<rotate_certs::RotateCertsArgs>),
-    #[allow(missing_docs, reason = "the doc comment of the options is the help text")]
+    Show(show::ShowArgs),
     Version(version::VersionArgs),
 }
 
@@ -95,6 +92,7 @@ impl Command {
             Self::GetCredentials(args) => get_credentials::run(args, session),
             Self::List(args) => list::run(args, session),
             Self::RotateCerts(args) => rotate_certs::run(args, session),
+            Self::Show(args) => show::run(args, session),
             Self::Version(args) => version::run(args, session),
         }
     }

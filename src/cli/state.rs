@@ -9,7 +9,7 @@ use crate::report::{Cell, Tone};
 /// The last operation of each node that has one, with the node's name.
 ///
 /// # Errors
-/// When kubepki's own folder on a node cannot be read.
+/// When kubepki's own folder on a node, or a journal in it, cannot be read.
 pub fn last_operations(
     session: &Session,
     args: &TargetArgs,
@@ -17,7 +17,13 @@ pub fn last_operations(
 ) -> anyhow::Result<Vec<(String, Operation)>> {
     let mut found = Vec::new();
     for node in &target.nodes {
-        let last = transactions(session, "show", args, node, &|_| ()).last()?;
+        let transactions = transactions(session, "show", args, node, &|_| ());
+        // A damaged journal may belong to an operation that has not ended: that must not pass for a success.
+        let unfinished = transactions.unfinished()?.map(|journal| journal.operation);
+        let last = match unfinished {
+            Some(operation) => Some(operation),
+            None => transactions.last()?,
+        };
         found.extend(last.map(|operation| (node.node.name().to_owned(), operation)));
     }
     Ok(found)

@@ -9,3 +9,4 @@ mod completion;
 mod global;
 mod list;
 mod questions;
+mod show;

@@ -48,6 +48,12 @@ pub fn certificates(word: &OsStr) -> Vec<CompletionCandidate> {
     starting_with(word, certificate_names().unwrap_or_default().into_iter())
 }
 
+/// Names for `rotate-certs --only`: its scopes, and the certificates that are there.
+pub fn rotation_scopes(word: &OsStr) -> Vec<CompletionCandidate> {
+    let scopes = ["ca", "cluster-ca", "leaf", "sa"].map(str::to_owned);
+    starting_with(word, scopes.into_iter().chain(certificate_names().unwrap_or_default()))
+}
+
 fn certificate_names() -> anyhow::Result<Vec<String>> {
     let root = typed(&["--root"]).map_or_else(|| PathBuf::from("/"), PathBuf::from);
     let (root, wanted) = match typed(&["--pki-dir"]) {

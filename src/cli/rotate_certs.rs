@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap_complete::ArgValueCompleter;
 
 use super::backup_copy;
+use super::candidates;
 use super::carry_out::Crew;
 use super::change::ChangeArgs;
 use super::session::Session;
@@ -54,6 +56,7 @@ pub struct RotateCertsArgs {
     /// Only this: ca (all authorities), leaf, sa, cluster-ca, etcd-ca, front-proxy-ca, agent-ca, or a certificate's name
     /// or path; may be given more than once
     #[arg(long, value_name = "SCOPE", value_delimiter = ',')]
+    #[arg(add = ArgValueCompleter::new(candidates::rotation_scopes))]
     only: Vec<Scope>,
 
     /// Only what has used up that much of its life, or has no more than that left [80% when no value is given]

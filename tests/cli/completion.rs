@@ -52,3 +52,31 @@ fn groups_of_clusters_are_offered_as_they_are_at_that_moment() {
     assert_eq!(offered(&stage, "kubepki list -g p"), ["prod"]);
     assert_eq!(offered(&stage, "kubepki list --resource-group ").len(), 2);
 }
+
+#[test]
+fn clusters_and_nodes_are_offered_for_the_cluster_on_the_line() {
+    let stage = Stage::new();
+    let node = |name: &str| format!("{{name: {name}, host: local, role: worker}}");
+    let file = |nodes: &str| {
+        format!("apiVersion: kubepki.io/v1\nkind: Cluster\nmetadata: {{name: x}}\nspec: {{nodes: [{nodes}]}}\n")
+    };
+    stage.put("home/.kubepki/clusters/lab.yaml", file(&node("lab-cp1")));
+    stage.put("home/.kubepki/clusters/prod/east.yaml", file(&node("east-cp1")));
+    stage.put("home/.kubepki/clusters/broken.yaml", "{");
+    assert_eq!(offered(&stage, "kubepki show -n "), ["broken", "lab"]);
+    assert_eq!(offered(&stage, "kubepki show -g prod -n "), ["east"]);
+    assert_eq!(offered(&stage, "kubepki show --node "), ["east-cp1", "lab-cp1"]);
+    assert_eq!(offered(&stage, "kubepki show -n lab --node "), ["lab-cp1"]);
+}
+
+#[test]
+fn certificates_are_offered_as_they_are_in_the_folder_on_the_line() {
+    let stage = Stage::new();
+    let options = ["--pki-dir", "pki", "--key-algorithm", "ecdsa-p256", "--yes", "--only", "ca,apiserver"];
+    stage.run(&[&["create-certs"], options.as_slice()].concat()).expect(0);
+    assert_eq!(offered(&stage, "kubepki rotate-certs --pki-dir pki --only ap"), ["apiserver"]);
+    assert_eq!(
+        offered(&stage, "kubepki rotate-certs --pki-dir pki --only "),
+        ["apiserver", "ca", "cluster-ca", "leaf", "sa"]
+    );
+}

@@ -136,6 +136,7 @@ pub fn run(args: &CreateCertsArgs, session: &mut Session) -> anyhow::Result<Exit
     let places = places::places(&target, &spec, session)?;
     let snapshot = places::observe(&target, &spec, session)?;
     let places = places::with_illegible(places, &target, &snapshot)?;
+    let command_line = crew.command_line("create-certs");
     let request = create::Request {
         spec: &spec,
         snapshot: &snapshot,
@@ -144,6 +145,7 @@ pub fn run(args: &CreateCertsArgs, session: &mut Session) -> anyhow::Result<Exit
         only: &args.only,
         force: args.force,
         csr_only: args.csr_only,
+        command_line: &command_line,
     };
     if let Some(folder) = &args.import_signed {
         let folder = std::path::absolute(folder)?;

@@ -66,6 +66,30 @@ pub fn is_issued_by(certificate: &Certificate, authority: &[Certificate]) -> boo
     })
 }
 
+/// Whether `certificate` leads to `authority`, over the intermediates in `rest` if need be: each of them a CA and valid at
+/// `now`.
+pub fn leads_to(
+    certificate: &Certificate,
+    rest: &[Certificate],
+    authority: &[Certificate],
+    now: OffsetDateTime,
+) -> bool {
+    let mut current = certificate;
+    for _ in 0..=rest.len() {
+        if is_issued_by(current, authority) {
+            return true;
+        }
+        let fits = |next: &&Certificate| {
+            next.is_ca() && validity(next, now).is_none() && is_issued_by(current, std::slice::from_ref(*next))
+        };
+        match rest.iter().find(fits) {
+            Some(next) => current = next,
+            None => return false,
+        }
+    }
+    false
+}
+
 /// The date of a moment, as `2026-01-02`.
 pub fn date(at: OffsetDateTime) -> String {
     at.date().to_string()

@@ -55,6 +55,8 @@ pub struct Request<'a> {
     pub force: bool,
     /// Write signing requests, whether the CA's key is there or not.
     pub csr_only: bool,
+    /// Words that run this command for the same target, for next steps.
+    pub command_line: &'a str,
 }
 
 /// Where a node's files belong.

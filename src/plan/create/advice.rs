@@ -28,8 +28,9 @@ impl Builder<'_> {
         if !requests.is_empty() {
             let list: Vec<String> = requests.iter().map(|path| path.display().to_string()).collect();
             let step = format!(
-                "have these signing requests signed, collect the certificates in a folder, and run `kubepki create-certs \
-                 --import-signed FOLDER`: {}",
+                "have these signing requests signed, collect the certificates in a folder, and run `{} --import-signed \
+                 FOLDER`: {}",
+                self.request.command_line,
                 list.join(", ")
             );
             self.blueprint.next_steps.push(step);

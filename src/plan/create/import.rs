@@ -217,21 +217,10 @@ impl<'a, 'b> Importer<'a, 'b> {
         if known.is_empty() {
             return Some(format!("the certificate of `{issuer}` is not there; put it in the folder as {issuer}.crt"));
         }
-        let mut current = certificate;
-        for _ in 0..=rest.len() {
-            if compare::is_issued_by(current, known) {
-                return None;
-            }
-            let now = self.builder.request.now;
-            let fits = |next: &&Certificate| {
-                authority_words(next, now).is_empty() && compare::is_issued_by(current, std::slice::from_ref(*next))
-            };
-            match rest.iter().find(fits) {
-                Some(next) => current = next,
-                None => break,
-            }
+        if compare::leads_to(certificate, rest, known, self.builder.request.now) {
+            return None;
         }
-        Some(format!("it is not issued by `{issuer}`, but by {}", current.issuer().text()))
+        Some(format!("it is not issued by `{issuer}`, but by {}", certificate.issuer().text()))
     }
 
     fn known(&self, issuer: &str) -> &[Certificate] {

@@ -124,7 +124,9 @@ impl<'a> Builder<'a> {
             (None, _) => words.push(material_words("client certificate", &user.certificate)),
             (Some(certificate), key) => {
                 words.extend(compare::differences(certificate, client, self.request.now));
-                words.extend(issuer_words(certificate, standing, issuer));
+                let rest: Vec<Certificate> = user.certificate.certificates().skip(1).cloned().collect();
+                let leads = compare::leads_to(certificate, &rest, standing.known(), self.request.now);
+                words.extend(issuer_words(certificate, standing, issuer, leads));
                 match key {
                     Some(key) if !certificate.certifies(&key.public_key) => {
                         words.push("its key does not belong to its certificate".to_owned());
@@ -162,9 +164,8 @@ fn server_words(
     words
 }
 
-fn issuer_words(certificate: &Certificate, standing: &Standing, issuer: &str) -> Option<String> {
-    let is_foreign =
-        standing.is_new() || !standing.known().is_empty() && !compare::is_issued_by(certificate, standing.known());
+fn issuer_words(certificate: &Certificate, standing: &Standing, issuer: &str, leads: bool) -> Option<String> {
+    let is_foreign = standing.is_new() || !standing.known().is_empty() && !leads;
     is_foreign.then(|| format!("its certificate is not issued by `{issuer}`, but by {}", certificate.issuer().text()))
 }
 

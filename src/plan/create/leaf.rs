@@ -150,11 +150,13 @@ impl<'a> Builder<'a> {
             Ok(certificates) => certificates,
             Err(words) => return vec![words],
         };
-        let certificate = &certificates[0];
+        let (certificate, rest) = (&certificates[0], &certificates[1..]);
         let mut words = compare::differences(certificate, wanted, self.request.now);
         if standing.is_new() {
             words.push(format!("the CA that issued it is not there; `{issuer}` is made anew"));
-        } else if !standing.known().is_empty() && !compare::is_issued_by(certificate, standing.known()) {
+        } else if !standing.known().is_empty()
+            && !compare::leads_to(certificate, rest, standing.known(), self.request.now)
+        {
             words.push(format!("it is not issued by `{issuer}`, but by {}", certificate.issuer().text()));
         }
         match self.key_in(place, &files.key) {

@@ -12,10 +12,13 @@ use crate::pki::layout::Layout;
 use crate::snapshot::{Facts, NodeSnapshot, Snapshot};
 
 mod content;
+mod endpoints;
 mod files;
 mod missing;
 mod place;
 mod references;
+
+pub use endpoints::endpoints;
 
 /// What becomes of private keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,6 +14,7 @@ pub mod backup_copy;
 pub mod candidates;
 pub mod carry_out;
 pub mod change;
+pub mod check_expiry;
 pub mod cluster_file;
 pub mod completion;
 pub mod create_certs;
@@ -75,6 +76,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 #[allow(missing_docs, reason = "the doc comment of the options is the help text")]
 pub enum Command {
+    CheckExpiry(Box<check_expiry::CheckExpiryArgs>),
     Completion(completion::CompletionArgs),
     CreateCerts(Box<create_certs::CreateCertsArgs>),
     GetCredentials(Box<get_credentials::GetCredentialsArgs>),
@@ -87,6 +89,7 @@ pub enum Command {
 impl Command {
     fn run(&self, session: &mut Session) -> anyhow::Result<ExitCode> {
         match self {
+            Self::CheckExpiry(args) => check_expiry::run(args, session),
             Self::Completion(args) => completion::run(args, session),
             Self::CreateCerts(args) => create_certs::run(args, session),
             Self::GetCredentials(args) => get_credentials::run(args, session),

@@ -45,6 +45,23 @@ impl Session {
         Ok(Self { now, ui, interrupt: Interrupt::listen()? })
     }
 
+    /// Reads the clock anew, for a command that repeats itself.
+    pub fn look_at_the_clock(&mut self) {
+        let now = OffsetDateTime::now_utc();
+        self.now = now.replace_nanosecond(0).unwrap_or(now);
+    }
+
+    /// Waits for `length`; false when somebody asked for the end meanwhile.
+    pub fn wait(&self, length: time::Duration) -> bool {
+        let mut left = std::time::Duration::try_from(length).unwrap_or_default();
+        let step = std::time::Duration::from_millis(50);
+        while !left.is_zero() && !self.interrupt.is_asked() {
+            std::thread::sleep(step.min(left));
+            left = left.saturating_sub(step);
+        }
+        !self.interrupt.is_asked()
+    }
+
     /// Prints a result.
     ///
     /// # Errors

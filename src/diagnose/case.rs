@@ -1,12 +1,13 @@
 //! What every rule gets: the rows, who issued each, and quick ways to find files.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Policy;
 use super::finding::{Finding, FindingId, Severity};
 use super::issuers::{self, Issuance};
 use super::row::{self, Member, Row};
+use crate::pki::catalog::Kind;
 use crate::pki::private_key::KeyError;
 use crate::snapshot::{Artifact, FoundKey, NodeSnapshot, Snapshot, key_paths};
 
@@ -83,6 +84,21 @@ impl<'a, 'p> Case<'a, 'p> {
             }
         }
         KeyOf::Absent
+    }
+
+    /// Whether the certificate that belongs to the key file of `row` has a row of its own, present or missing.
+    pub(super) fn has_certificate(&self, row: usize) -> bool {
+        let artifact = self.rows[row].artifact;
+        if let Some(part) = artifact.part {
+            return part.is_key
+                && part.entry.kind != Kind::ServiceAccount
+                && self.node(row).entry(part.entry.id).is_some();
+        }
+        let stem = artifact.path.with_extension("");
+        let stem = stem.to_string_lossy();
+        let stem = stem.strip_suffix("-key").unwrap_or(&stem);
+        let beside = ["crt", "pem", "cer", "cert"].map(|ending| PathBuf::from(format!("{stem}.{ending}")));
+        beside.iter().any(|path| *path != artifact.path && self.file(row, path).is_some())
     }
 
     /// `kubepki VERB …` with the options that name the target, for remedies.

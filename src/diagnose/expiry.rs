@@ -1,13 +1,13 @@
 //! Is its time over, about to be, or still to come? Does it outlive its issuer?
 
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use super::case::Case;
 use super::finding::FindingId;
 use super::issuers::Issuance;
 use super::row::Row;
 use crate::pki::catalog::Keeper;
-use crate::pki::lifetime::{self, Lifetime};
+use crate::pki::lifetime::{self, Lifetime, words as length};
 
 /// The kubelet renews at a random point between 70 % and 90 % (client-go `certificate_manager.go`, `nextRotationDeadline`).
 const KUBELET_DEADLINE: f64 = 90.0;
@@ -40,7 +40,7 @@ fn validity(case: &mut Case<'_, '_>, row: usize) {
         }
     } else if policy.warn.reached(from, to, at) {
         let used = lifetime::used_percent(from, to, at);
-        let left = format!("{used:.0} % of its lifetime are used; it expires in {}, on {}", length(to - at), utc(to));
+        let left = format!("{used:.0} % of its lifetime is used; it expires in {}, on {}", length(to - at), utc(to));
         if policy.warn_is_default && used < KUBELET_DEADLINE && is_kept_by_kubelet(&case.rows[row]) {
             let message = format!("{left}; the kubelet renews it by itself before 90 %");
             case.add(row, FindingId::RenewalPending, message, "nothing; look again after that");
@@ -86,38 +86,13 @@ pub(super) fn utc(at: OffsetDateTime) -> String {
     format!("{year:04}-{:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC", u8::from(month))
 }
 
-/// The two largest units of a length of time: `3 d 4 h`.
-pub(super) fn length(length: Duration) -> String {
-    let seconds = length.whole_seconds().unsigned_abs();
-    let units = [
-        (seconds / 31_536_000, "y"),
-        (seconds % 31_536_000 / 86_400, "d"),
-        (seconds % 86_400 / 3600, "h"),
-        (seconds % 3600 / 60, "m"),
-        (seconds % 60, "s"),
-    ];
-    let first = units.iter().position(|(count, _)| *count > 0).unwrap_or(units.len() - 1);
-    let shown: Vec<String> = units[first..]
-        .iter()
-        .take(2)
-        .enumerate()
-        .filter(|(index, (count, _))| *index == 0 || *count > 0)
-        .map(|(_, (count, unit))| format!("{count} {unit}"))
-        .collect();
-    shown.join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use time::macros::datetime;
 
     #[test]
-    fn lengths_and_moments_are_words_for_people() {
-        assert_eq!(length(Duration::hours(76)), "3 d 4 h");
-        assert_eq!(length(Duration::days(365)), "1 y");
-        assert_eq!(length(Duration::ZERO), "0 s");
-        assert_eq!(length(-Duration::minutes(61)), "1 h 1 m");
+    fn moments_are_utc_whatever_their_offset() {
         assert_eq!(utc(datetime!(2026-01-02 05:04:05 +02:00)), "2026-01-02 03:04:05 UTC");
     }
 }

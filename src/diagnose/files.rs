@@ -11,7 +11,8 @@ pub(super) fn check(case: &mut Case<'_, '_>) {
     let owners = usual_owners(case);
     for row in 0..case.rows.len() {
         state(case, row);
-        if case.rows[row].is_first() || case.rows[row].member == Member::Keys {
+        // A key is looked at with its certificate.
+        if case.rows[row].is_first() || case.rows[row].member == Member::Keys && !case.has_certificate(row) {
             access(case, row, &owners);
         }
     }

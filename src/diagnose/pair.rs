@@ -1,7 +1,5 @@
 //! Does the private key belong to the certificate, and is it there at all?
 
-use std::path::PathBuf;
-
 use super::case::{Case, KeyOf};
 use super::finding::FindingId;
 use super::row::Member;
@@ -167,13 +165,7 @@ fn lone_key(case: &mut Case<'_, '_>, row: usize) {
         State::Missing { .. } => return,
     };
     // Beside a certificate the finding stands with that.
-    let stem = artifact.path.with_extension("");
-    let stem = stem.to_string_lossy();
-    let stem = stem.strip_suffix("-key").unwrap_or(&stem);
-    let beside = ["crt", "pem", "cer", "cert"].map(|ending| PathBuf::from(format!("{stem}.{ending}")));
-    let of_catalog =
-        artifact.part.filter(|part| part.is_key).is_some_and(|part| case.node(row).entry(part.entry.id).is_some());
-    if !of_catalog && !beside.iter().any(|path| case.file(row, path).is_some()) {
+    if !case.has_certificate(row) {
         case.add(row, FindingId::KeyUnreadable, format!("{path}: {problem}"), "bring the file back from a backup");
     }
 }

@@ -16,6 +16,7 @@ pub mod interrupt;
 pub mod kubeconfig_lock;
 pub mod local;
 mod lock;
+pub mod probe;
 mod reading;
 mod removal;
 mod resolve;

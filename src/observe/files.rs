@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::place::Place;
 use super::{Keys, Scope, content};
 use crate::node::{Found, FoundState};
-use crate::pki::catalog::{Catalog, Kind, kubelet};
+use crate::pki::catalog::{Catalog, Keeper, Kind, kubelet};
 use crate::snapshot::{Artifact, Content, Metadata, Part, Source, State};
 
 /// Files from which the work is spread over all cores; below, starting threads costs more than it saves.
@@ -105,7 +105,8 @@ fn nothing_in(bytes: &[u8]) -> &'static str {
 fn source(part: Option<Part>, is_kubeconfig: bool) -> Source {
     match part {
         _ if is_kubeconfig => Source::Kubeconfig,
-        Some(part) if part.catalog == Catalog::Kubelet || part.entry.path.contains("kubelet") => Source::Kubelet,
+        Some(part) if part.catalog == Catalog::Kubelet || part.entry.keeper == Keeper::Kubelet => Source::Kubelet,
+        Some(part) if part.entry.id.starts_with("agent-kubelet") => Source::Kubelet,
         _ => Source::Pki,
     }
 }

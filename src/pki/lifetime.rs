@@ -149,6 +149,23 @@ impl Threshold {
     }
 }
 
+/// The two largest units of a length of time, without its sign: `9 y 364 d`, `3 d 4 h`, `12 m 5 s`. A year counts 365
+/// days. Smaller units are cut off, so that what is left is never overstated.
+pub fn words(length: Duration) -> String {
+    let seconds = length.whole_seconds().unsigned_abs();
+    let units = [
+        (seconds / 31_536_000, "y"),
+        (seconds % 31_536_000 / 86_400, "d"),
+        (seconds % 86_400 / 3_600, "h"),
+        (seconds % 3_600 / 60, "m"),
+        (seconds % 60, "s"),
+    ];
+    let first = units.iter().position(|(count, _)| *count > 0).unwrap_or(units.len() - 1);
+    let shown = units[first..].iter().take(2).filter(|(count, _)| *count > 0);
+    let words: Vec<String> = shown.map(|(count, unit)| format!("{count} {unit}")).collect();
+    if words.is_empty() { "0 s".into() } else { words.join(" ") }
+}
+
 /// How much of a lifetime is used at `now`, in percent: below 0 before it began, above 100 after it ended.
 pub fn used_percent(not_before: OffsetDateTime, not_after: OffsetDateTime, now: OffsetDateTime) -> f64 {
     let whole = (not_after - not_before).as_seconds_f64();

@@ -6,8 +6,11 @@
 use serde_json::Value;
 use time::OffsetDateTime;
 
+pub mod expiry;
+pub mod monitoring;
 pub mod operation;
 pub mod progress;
+pub mod prometheus;
 pub mod prompt;
 pub mod query;
 mod spec;

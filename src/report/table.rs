@@ -210,6 +210,15 @@ impl View {
         self
     }
 
+    /// Ends a block of lines: the next line stands below an empty one.
+    #[must_use]
+    pub fn gap(mut self) -> Self {
+        if !self.blocks.is_empty() {
+            self.blocks.push(Block::Lines(Vec::new()));
+        }
+        self
+    }
+
     /// The whole text, ending with a line break unless it is empty.
     pub fn render(&self, look: Look) -> String {
         let mut text = String::new();

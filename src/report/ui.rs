@@ -94,6 +94,14 @@ impl Ui {
         }
     }
 
+    /// Empties the terminal that standard output is, before a result that takes the place of the last one.
+    ///
+    /// # Errors
+    /// As [`Ui::raw`].
+    pub fn clear(&self) -> anyhow::Result<()> {
+        if std::io::stdout().is_terminal() { self.raw(b"\x1b[H\x1b[2J") } else { Ok(()) }
+    }
+
     /// Says in one line what was done.
     pub fn status(&self, message: &str) {
         self.say(Verbosity::Normal, None, message);

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod check_expiry;
 mod completion;
 mod global;
 mod list;

@@ -44,6 +44,8 @@ fn only(cluster: &Cluster, id: FindingId, name: &str) {
 fn expect(snapshot: &Snapshot, policy: &Policy, id: FindingId, name: &str) {
     assert_eq!(found(snapshot, policy), BTreeSet::from([(id, name.to_owned())]));
     let diagnosis = diagnose::diagnose(snapshot, policy);
+    let affected = diagnosis.rows.iter().filter(|row| !row.findings.is_empty());
+    assert_eq!(affected.count(), 1);
     let row = diagnosis.row(name).unwrap();
     assert_eq!(row.status(), id.status());
     for finding in &row.findings {

@@ -87,7 +87,18 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether it must not be torn away in the middle.
+    fn changes_something(&self) -> bool {
+        match self {
+            Self::CreateCerts(_) | Self::GetCredentials(_) | Self::RotateCerts(_) => true,
+            Self::CheckExpiry(_) | Self::Completion(_) | Self::List(_) | Self::Show(_) | Self::Version(_) => false,
+        }
+    }
+
     fn run(&self, session: &mut Session) -> anyhow::Result<ExitCode> {
+        if self.changes_something() {
+            session.interrupt.listen()?;
+        }
         match self {
             Self::CheckExpiry(args) => check_expiry::run(args, session),
             Self::Completion(args) => completion::run(args, session),
@@ -128,8 +139,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return error::exit_code(&error);
         }
     };
-    let outcome = Session::start(ui.clone()).and_then(|mut session| cli.command.run(&mut session));
-    outcome.unwrap_or_else(|error| {
+    cli.command.run(&mut Session::start(ui.clone())).unwrap_or_else(|error| {
         ui.error(&error);
         error::exit_code(&error)
     })

@@ -21,7 +21,7 @@ pub struct Session {
     pub now: OffsetDateTime,
     /// Prints results and messages.
     pub ui: Ui,
-    /// Set by Ctrl-C and SIGTERM; work asks it between two effects.
+    /// Set by Ctrl-C and SIGTERM in commands that change something; work asks it between two effects.
     pub interrupt: Interrupt,
 }
 
@@ -35,14 +35,11 @@ pub enum Decision {
 }
 
 impl Session {
-    /// Starts the run: reads the clock and listens for signals.
-    ///
-    /// # Errors
-    /// When the system refuses signal handlers.
-    pub fn start(ui: Ui) -> anyhow::Result<Self> {
+    /// Starts the run: reads the clock.
+    pub fn start(ui: Ui) -> Self {
         let now = OffsetDateTime::now_utc();
         let now = now.replace_nanosecond(0).unwrap_or(now);
-        Ok(Self { now, ui, interrupt: Interrupt::listen()? })
+        Self { now, ui, interrupt: Interrupt::default() }
     }
 
     /// Reads the clock anew, for a command that repeats itself.

@@ -19,19 +19,19 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// Listens for SIGINT and SIGTERM from now on.
+    /// Listens for SIGINT and SIGTERM from now on. Until then a signal ends the process, as is right where nothing can
+    /// be left half done.
     ///
     /// # Errors
     /// When the system refuses the handlers.
-    pub fn listen() -> anyhow::Result<Self> {
-        let interrupt = Self::default();
+    pub fn listen(&self) -> anyhow::Result<()> {
         for signal in [SIGINT, SIGTERM] {
             // Order matters: the handler that ends the process sees the flag as the signals before left it.
-            flag::register_conditional_shutdown(signal, ExitCode::Interrupted as i32, Arc::clone(&interrupt.asked))
-                .and_then(|_| flag::register(signal, Arc::clone(&interrupt.asked)))
+            flag::register_conditional_shutdown(signal, ExitCode::Interrupted as i32, Arc::clone(&self.asked))
+                .and_then(|_| flag::register(signal, Arc::clone(&self.asked)))
                 .context("cannot listen for signals")?;
         }
-        Ok(interrupt)
+        Ok(())
     }
 
     /// True once a signal has arrived.

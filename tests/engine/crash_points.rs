@@ -1,5 +1,6 @@
 //! Stop after call 1, 2, 3, ... to the node: going on and going back must both end well, every time.
 
+use kubepki::apply::change::FileMode;
 use kubepki::apply::transaction::Transactions;
 use kubepki::error::{ExitCode, exit_code, hints};
 use kubepki::node::Node;
@@ -8,7 +9,7 @@ use kubepki::plan::operation::{NodeState, Operation, ProvisioningState};
 use crate::support::crashing::{Crash, Crashing};
 use crate::support::root::TestRoot;
 use crate::support::tree::{Tree, picture};
-use crate::support::world::{ID, STATE, after, before, changes, look, quiet, request, transactions};
+use crate::support::world::{ID, STATE, after, before, changes, look, quiet, request, transactions, write};
 
 /// What is done to a node.
 type Deed = fn(&Transactions<'_>) -> anyhow::Result<Operation>;
@@ -85,6 +86,11 @@ fn after_a_crash_at_any_call_both_ways_end_well() {
                     // Everything is done; only old copies could not be tidied up.
                     assert_eq!(operation.provisioning_state, ProvisioningState::Succeeded, "{story}");
                     assert_eq!(look(&root), ends.after, "{story}");
+                    let path = "/etc/kubernetes/pki/ca.key";
+                    let next = write(path, "a later key", FileMode::KeepOr(0o600), Some("new ca key"));
+                    let next = request("20260103T030405Z-0000000c", vec![next]);
+                    transactions(&root.node, &quiet).run(next).unwrap();
+                    is_clean(&root, &story);
                     continue;
                 }
                 Err(error) => check_error(&error, unfinished, &story),

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
 
 use kubepki::apply::change::{Change, ChangeKind, Expected, FileMode, sha256};
+use kubepki::apply::progress::Event;
 use kubepki::apply::transaction::Transactions;
 use kubepki::error::{ExitCode, exit_code, hints};
 use kubepki::node::Node;
@@ -115,7 +116,7 @@ fn the_backup_can_be_checked_and_restored_without_kubepki() {
 fn files_that_stay_are_kept_in_the_result_and_progress_is_told() {
     let root = before();
     let heard = Mutex::new(Vec::new());
-    let listen = |event: kubepki::apply::progress::Event<'_>| heard.lock().unwrap().push(format!("{event:?}"));
+    let listen = |event: Event<'_>| heard.lock().unwrap().push(format!("{event:?}"));
     let mut request = request(ID, changes().into_iter().take(2).collect());
     let files = vec![
         report("/etc/kubernetes/pki/untouched.crt", FileAction::Unchanged),
@@ -255,8 +256,8 @@ fn a_held_lock_and_an_interrupt_stop_it_before_it_begins() {
 fn an_interrupt_between_two_files_keeps_the_state_and_can_be_continued() {
     let root = before();
     let interrupt = Interrupt::default();
-    let stop = |event: kubepki::apply::progress::Event<'_>| {
-        if matches!(event, kubepki::apply::progress::Event::Changed { number: 3, .. }) {
+    let stop = |event: Event<'_>| {
+        if matches!(event, Event::Changed { number: 3, .. }) {
             interrupt.ask();
         }
     };
@@ -329,4 +330,39 @@ fn a_plan_that_does_not_care_replaces_what_is_there() {
     );
     assert_eq!(sha256(b"old ca key"), sha256(&root.content(&backup("0001"))));
     assert_eq!(operation(ID).command, "rotate-certs");
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_saved_stops_everything_before_it_begins() {
+    let root = before();
+    let meddle = |event: Event<'_>| {
+        if event == (Event::Staged { number: 4 }) {
+            root.put("/etc/kubernetes/pki/ca.crt", "renewed by somebody else", 0o644);
+        }
+    };
+    let mut old = everything(&root);
+    let error = transactions(&root.node, &meddle).run(request(ID, changes())).unwrap_err();
+    assert_eq!(exit_code(&error), ExitCode::Failed);
+    assert!(error.to_string().contains("/etc/kubernetes/pki/ca.crt is no longer what the plan"), "{error:#}");
+    let path = std::path::PathBuf::from("etc/kubernetes/pki/ca.crt");
+    let mut now = everything(&root);
+    assert_eq!(file(&now, "etc/kubernetes/pki/ca.crt").0, "renewed by somebody else");
+    now.remove(&path);
+    old.remove(&path);
+    assert_eq!(now, old);
+}
+
+#[test]
+fn a_file_that_somebody_overwrites_meanwhile_is_not_reported_as_done() {
+    let root = before();
+    let meddle = |event: Event<'_>| {
+        if matches!(event, Event::Changed { number: 5, .. }) {
+            root.put("/etc/kubernetes/pki/ca.crt", "renewed by somebody else", 0o644);
+        }
+    };
+    let error = transactions(&root.node, &meddle).run(request(ID, changes())).unwrap_err();
+    assert_eq!(exit_code(&error), ExitCode::Partial);
+    assert!(format!("{error:#}").contains("/etc/kubernetes/pki/ca.crt is not what was just written"), "{error:#}");
+    let last = transactions(&root.node, &quiet).last().unwrap().unwrap();
+    assert_eq!((last.provisioning_state, last.nodes[0].state), (ProvisioningState::Failed, NodeState::Failed));
 }

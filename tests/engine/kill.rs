@@ -110,6 +110,31 @@ fn killed_anywhere_in_time_both_ways_end_well() {
     }
 }
 
+#[test]
+fn of_many_processes_at_once_one_does_it_and_the_others_change_nothing() {
+    for _ in 0..5 {
+        let root = before();
+        let words = format!("run {}", root.at("/").display());
+        let start = |_| {
+            let mut command = probe::process(&[], "kill::a_process_that_carries_an_operation_out", &words);
+            command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
+        };
+        let children: Vec<_> = (0..6).map(start).collect();
+        let mut done = 0;
+        for child in children {
+            let output = child.wait_with_output().unwrap();
+            done += u32::from(output.status.success());
+            let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+            let refused =
+                text.contains("already running") || text.contains("just started") || text.contains("no longer");
+            assert!(output.status.success() || refused, "{text}");
+        }
+        assert_eq!(done, 1);
+        assert_eq!(look(&root), after());
+        assert_eq!(transactions(&root.node, &quiet).unfinished().unwrap(), None);
+    }
+}
+
 /// Runs `work` with the node's `/etc/kubernetes` on a file system of its own with that many bytes.
 fn on_small_disk(test: &str, root: &TestRoot, size: usize, work: impl FnOnce()) {
     let at = root.at("/etc/kubernetes");

@@ -131,14 +131,20 @@ fn a_linked_folder_is_entered_once_and_circles_end() {
     root.link("/etc/kubernetes/pki/aaa", "own-folder");
     root.put("/etc/kubernetes/pki/own-folder/leaf.crt", "leaf", 0o644);
     root.link("/etc/kubernetes/pki/shared", "/srv/pki");
+    root.put("/srv/first/x.crt", "x", 0o644);
+    root.link("/etc/kubernetes/pki/a-first", "/srv/first");
     root.link("/srv/pki/back", "/etc/kubernetes/pki");
     root.link("/srv/pki/self", ".");
     let found = tree(&root, "/etc/kubernetes/pki");
-    let expected =
-        ["/etc/kubernetes/pki/own-folder/leaf.crt", "/etc/kubernetes/pki/own.crt", "/etc/kubernetes/pki/shared/ca.crt"];
+    let expected = [
+        "/etc/kubernetes/pki/a-first/x.crt",
+        "/etc/kubernetes/pki/own-folder/leaf.crt",
+        "/etc/kubernetes/pki/own.crt",
+        "/etc/kubernetes/pki/shared/ca.crt",
+    ];
     assert_eq!(paths(&found), expected);
     root.link("/pki", "/etc/kubernetes/pki");
-    assert_eq!(tree(&root, "/pki").len(), 3, "the top itself may be a link");
+    assert_eq!(tree(&root, "/pki").len(), 4, "the top itself may be a link");
 }
 
 #[test]
@@ -184,10 +190,10 @@ fn a_file_that_is_too_large_says_its_size() {
     let root = TestRoot::new();
     root.put("/pki/huge", "", 0o644);
     let file = std::fs::File::options().write(true).open(root.at("/pki/huge")).unwrap();
-    file.set_len(LARGEST_FILE + 1).unwrap();
+    file.set_len(LARGEST_FILE + 1_000_000).unwrap();
     let found = root.find(Query::File("/pki/huge".into()));
-    assert_eq!(reason(&found), "too large to be a certificate or key: 67108865 bytes");
-    assert_eq!(found.metadata.unwrap().size, LARGEST_FILE + 1);
+    assert_eq!(reason(&found), "too large to be a certificate or key: 68108864 bytes");
+    assert_eq!(found.metadata.unwrap().size, LARGEST_FILE + 1_000_000);
 }
 
 #[test]

@@ -2,8 +2,10 @@
 //! nothing to go on with.
 
 use std::path::Path;
+use std::sync::Mutex;
 
 use kubepki::apply::journal::Journal;
+use kubepki::apply::progress::Event;
 use kubepki::error::{ExitCode, exit_code, hints};
 use kubepki::plan::operation::ProvisioningState;
 use proptest::prelude::*;
@@ -234,6 +236,19 @@ fn temporary_files_of_the_interrupted_run_are_cleared_away() {
         assert!(!root.at(temporary).exists(), "{way}");
         assert!(!root.at(behind_link).exists(), "{way}");
     }
+}
+
+#[test]
+fn files_go_back_in_reverse_order() {
+    let root = half_way();
+    let restored = Mutex::new(Vec::new());
+    let listen = |event: Event<'_>| {
+        if let Event::Restored { number, .. } = event {
+            restored.lock().unwrap().push(number);
+        }
+    };
+    transactions(&root.node, &listen).abort(false).unwrap();
+    assert_eq!(restored.into_inner().unwrap(), (1..=changes().len()).rev().collect::<Vec<_>>());
 }
 
 #[test]

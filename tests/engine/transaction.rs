@@ -97,6 +97,9 @@ fn the_backup_can_be_checked_and_restored_without_kubepki() {
     assert_eq!(root.mode(&format!("{STATE}/{ID}/journal.json")), 0o600);
     assert_eq!(root.content(&backup("0001")), b"old ca key");
     assert!(!root.at(backup("0004")).exists(), "nothing was there to save");
+    let saved = std::fs::metadata(root.at(backup("0002"))).unwrap();
+    let owner = if rustix::process::geteuid().is_root() { (4711, 4712) } else { (saved.uid(), saved.gid()) };
+    assert_eq!((saved.uid(), saved.gid(), saved.mode() & 0o7777), (owner.0, owner.1, 0o644), "owner and mode kept");
     let check = |program: &str, arguments: &[&str]| {
         let output =
             std::process::Command::new(program).args(arguments).current_dir(root.at(backup(""))).output().unwrap();
@@ -365,4 +368,31 @@ fn a_file_that_somebody_overwrites_meanwhile_is_not_reported_as_done() {
     assert!(format!("{error:#}").contains("/etc/kubernetes/pki/ca.crt is not what was just written"), "{error:#}");
     let last = transactions(&root.node, &quiet).last().unwrap().unwrap();
     assert_eq!((last.provisioning_state, last.nodes[0].state), (ProvisioningState::Failed, NodeState::Failed));
+}
+
+#[test]
+fn copies_that_are_not_what_they_should_be_stop_everything_before_it_begins() {
+    for folder in ["stage", "backup"] {
+        let root = before();
+        let old = everything(&root);
+        let meddle = |event: Event<'_>| {
+            if event == (Event::Staged { number: 4 }) {
+                std::fs::write(root.at(format!("{STATE}/{ID}/{folder}/0001")), "rot").unwrap();
+            }
+        };
+        let error = transactions(&root.node, &meddle).run(request(ID, changes())).unwrap_err();
+        assert_eq!(exit_code(&error), ExitCode::Failed);
+        assert!(format!("{error:#}").contains(&format!("{folder}/0001 is missing or damaged")), "{error:#}");
+        assert_eq!(everything(&root), old);
+    }
+}
+
+#[test]
+fn rubbish_goes_even_when_the_run_that_finds_it_is_refused() {
+    let root = before();
+    let rubbish = format!("{STATE}/20251231T000000Z-00000000/stage/0001");
+    root.put(&rubbish, "a key that was staged when the power went", 0o600);
+    root.put("/etc/kubernetes/pki/ca.key", "somebody else", 0o600);
+    assert!(transactions(&root.node, &quiet).run(request(ID, changes())).is_err());
+    assert!(!root.at(rubbish).exists());
 }

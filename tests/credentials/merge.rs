@@ -124,6 +124,8 @@ fn every_layout_of_lists_takes_an_entry() {
         "contexts:\n- name: a\n  context: {}\n---\nanother: document\n",
         "users:\n- name: u\n  user:\n    token: |+\n      t\n\n",
         "current-context:\nkind: Config\n",
+        "clusters: [\n]\nusers: [\n  {name: u, user: {token: t}}\n]\nkind: Config\n",
+        "kind:\tConfig\nusers:\t\n- name:\tu\n  user: {}\t\n",
         "extensions:\n- name: x\n  extension:\n    - - 1\n",
     ] {
         for old in [old.to_owned(), old.replace('\n', "\r\n"), format!("\u{feff}{old}")] {

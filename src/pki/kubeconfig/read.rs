@@ -14,6 +14,9 @@ use super::scalar::Meaning;
 use super::tree::Document;
 use super::{Cluster, Context, Exec, Kubeconfig, Material, Problem, User};
 
+/// More problems of one file are of no use to anybody.
+const MOST_PROBLEMS: usize = 100;
+
 /// Reads all entries of a parsed document.
 pub(super) fn kubeconfig(document: &Document<'_>, folder: &Path) -> Result<Kubeconfig, Problem> {
     let mut found = Kubeconfig {
@@ -42,6 +45,7 @@ pub(super) fn kubeconfig(document: &Document<'_>, folder: &Path) -> Result<Kubec
     found.contexts = top.list("contexts", "context", context);
     found.problems = top.problems;
     found.problems.sort_by_key(|problem| (problem.line, problem.column));
+    found.problems.truncate(MOST_PROBLEMS);
     Ok(found)
 }
 
@@ -318,6 +322,7 @@ mod tests {
             format!("\u{feff}{block}"),
             block.replace('\n', "\r\n"),
             format!("# comment\n---\n{block}"),
+            block.replace(": v1", ":\tv1\t"),
             format!("{block}contexts:\npreferences: {{}}\nother: [1, {{x: é}}]\n"),
         ] {
             assert_eq!(format!("{:?}", read(&other)), expected, "{other}");

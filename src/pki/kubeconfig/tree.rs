@@ -8,7 +8,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use zeroize::Zeroizing;
 
 use super::node::{Body, Node, Scalar, Style};
-use super::{LARGEST, Problem};
+use super::{LARGEST, Problem, second_opinion};
 
 /// Deeper nesting than this is refused; a kubeconfig has about six levels.
 const DEEPEST: usize = 64;
@@ -30,25 +30,60 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document<'_>, Problem> {
     }
     let text = std::str::from_utf8(bytes).map_err(|error| not_text(bytes, error.valid_up_to()))?;
     let body = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (root, more) = read(text, body).or_else(|problem| {
+        let lenient = respaced(body);
+        match read(text, &lenient) {
+            Ok((Some(root), more)) if second_opinion::agrees(text, &root).is_ok() => Ok((Some(root), more)),
+            _ => Err(problem),
+        }
+    })?;
+    Ok(Document { text, root, more })
+}
+
+/// Reads `body`, which is `text` without its byte order mark, or has the same characters at the same places.
+fn read(text: &str, body: &str) -> Result<(Option<Node>, bool), Problem> {
     let places = Places::of(body, text.len() - body.len());
     let mut reader = Reader { text, events: Parser::new_from_str(body), places };
-    let mut root = None;
-    let mut more = false;
     loop {
         match reader.next()? {
-            (Event::StreamEnd, _) => break,
+            (Event::StreamEnd, _) => return Ok((None, false)),
             (Event::DocumentStart(_), _) => {
                 let (event, span) = reader.next()?;
-                root = Some(reader.node(event, span, 0, false)?);
+                let root = reader.node(event, span, 0, false)?;
                 // What follows is of no concern to kubectl, and need not even be YAML.
-                more = matches!(reader.next(), Ok((Event::DocumentEnd, _)))
+                let more = matches!(reader.next(), Ok((Event::DocumentEnd, _)))
                     && !matches!(reader.next(), Ok((Event::StreamEnd, _)));
-                break;
+                return Ok((Some(root), more));
             }
             _ => {}
         }
     }
-    Ok(Document { text, root, more })
+}
+
+/// `text` with other white space in two places where kubectl's parser is more lenient than ours: tabs become spaces, and
+/// a closing bracket at the start of a line moves up. Whether it still says the same is for the second opinion to find
+/// out.
+fn respaced(text: &str) -> Zeroizing<String> {
+    let mut bytes = Zeroizing::new(text.replace('\t', " ").into_bytes());
+    // From the end to the start, so that each byte is looked at once: does a closing bracket come next on its line?
+    let mut closes = false;
+    for at in (0..bytes.len()).rev() {
+        match bytes[at] {
+            b'\n' => {
+                if closes {
+                    bytes[at] = b' ';
+                    if let Some(before) = at.checked_sub(1).filter(|before| bytes[*before] == b'\r') {
+                        bytes[before] = b' ';
+                    }
+                }
+                closes = false;
+            }
+            b' ' => {}
+            byte => closes = matches!(byte, b']' | b'}'),
+        }
+    }
+    // Only single-byte characters were exchanged for single-byte characters.
+    Zeroizing::new(String::from_utf8(std::mem::take(&mut *bytes)).unwrap_or_default())
 }
 
 /// Length of the quoted value (and its tag) that `text` begins with, up to its closing quote.

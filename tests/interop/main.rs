@@ -6,6 +6,7 @@
 mod support;
 
 mod apiserver;
+mod credentials;
 mod etcd;
 mod kubeadm;
 mod kubectl;

@@ -249,8 +249,7 @@ fn remove_if_same(folder: &OwnedFd, name: &OsStr, file: &File) {
 }
 
 fn failure(errno: Errno, path: &Path) -> anyhow::Error {
-    let error = std::io::Error::from(errno);
-    let failure = Failure::failed(format!("cannot lock {}: {}", path.display(), words(&error)))
-        .hint("name a file in a folder you may write to with --file, or `-` for standard output");
-    anyhow::Error::from(error).context(failure)
+    Failure::failed(format!("cannot lock {}: {}", path.display(), words(&errno.into())))
+        .hint("name a file in a folder you may write to with --file, or `-` for standard output")
+        .into()
 }

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::source::{NodeKubeconfig, Sources};
+use super::source::{Absent, NodeKubeconfig, Sources};
 use super::{CredentialFormat, GetCredentialsArgs};
 use crate::apply::existing;
 use crate::apply::mint::mint;
@@ -20,6 +20,9 @@ use crate::pki::private_key::PrivateKey;
 use crate::plan::blueprint::KeySource;
 use crate::plan::credentials::{self, Client, Standing};
 use crate::plan::sign_in::{self, SignIn};
+
+/// Behind sudo a new file still gets the owner of its folder.
+const AS_ROOT: &str = "only root may read it: sudo kubepki get-credentials --file ~/.kube/config";
 
 /// Which cluster, as the operator and the cluster file call it.
 pub(super) struct ClusterIdentity {
@@ -253,8 +256,13 @@ impl<'a> Maker<'a> {
         }
         let node = self.sources.node.name();
         let endpoint = self.cluster.endpoint.clone().or_else(|| self.guessed_endpoint()).ok_or_else(|| {
-            Failure::failed(format!("node {node}: nothing here says where the API server is: {}", self.no_admin()))
-                .hint("give a cluster file with spec.controlPlaneEndpoint: --cluster-file FILE")
+            let absent = self.no_admin();
+            let hint = match absent {
+                Some(Absent { is_denied: true, .. }) => AS_ROOT,
+                _ => "give a cluster file with spec.controlPlaneEndpoint: --cluster-file FILE",
+            };
+            let reason = absent.map_or("", |absent| absent.reason.as_str());
+            Failure::failed(format!("node {node}: nothing here says where the API server is: {reason}")).hint(hint)
         })?;
         if self.sources.authorities.is_empty() {
             let shown = self.sources.authority_file.display();
@@ -291,14 +299,18 @@ impl<'a> Maker<'a> {
     }
 
     fn admin(&self) -> anyhow::Result<&NodeKubeconfig> {
-        self.sources.admin.as_ref().map_err(|_| {
-            let failure = Failure::failed(format!("node {}: {}", self.sources.node.name(), self.no_admin()));
-            failure.hint("run as root on a control-plane node, or make the file with kubepki create-certs").into()
+        self.sources.admin.as_ref().map_err(|absent| {
+            let hint = if absent.is_denied {
+                AS_ROOT
+            } else {
+                "run it on a control-plane node, or kubepki create-certs makes the file"
+            };
+            Failure::failed(format!("node {}: {}", self.sources.node.name(), absent.reason)).hint(hint).into()
         })
     }
 
-    fn no_admin(&self) -> &str {
-        self.sources.admin.as_ref().err().map_or("", String::as_str)
+    fn no_admin(&self) -> Option<&Absent> {
+        self.sources.admin.as_ref().err()
     }
 }
 

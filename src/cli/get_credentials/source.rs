@@ -23,11 +23,19 @@ pub(super) struct NodeKubeconfig {
     pub(super) bytes: Zeroizing<Vec<u8>>,
 }
 
+/// Why there is no kubeconfig to use.
+pub(super) struct Absent {
+    /// The file and what is the matter with it.
+    pub(super) reason: String,
+    /// Whether it is there, but not for this user.
+    pub(super) is_denied: bool,
+}
+
 /// What was found on one node.
 pub(super) struct Sources<'a> {
     pub(super) node: &'a dyn Node,
-    /// The administrator's kubeconfig, or where it was looked for and why it could not be read.
-    pub(super) admin: Result<NodeKubeconfig, String>,
+    /// The administrator's kubeconfig.
+    pub(super) admin: Result<NodeKubeconfig, Absent>,
     /// A kubeconfig that at least knows the API server.
     pub(super) any: Option<NodeKubeconfig>,
     /// The CA that signs clients, and the other members of its file.
@@ -165,16 +173,20 @@ pub(super) fn certificates(bytes: &[u8]) -> Vec<Certificate> {
     PemFile::parse(bytes).certificates().filter_map(|block| Certificate::from_der(&block.der).ok()).collect()
 }
 
-fn first_kubeconfig(found: Vec<Found>) -> Result<NodeKubeconfig, String> {
-    let mut reasons = Vec::new();
+fn first_kubeconfig(found: Vec<Found>) -> Result<NodeKubeconfig, Absent> {
+    let mut absent: Option<Absent> = None;
     for file in found {
-        let shown = file.path.display().to_string();
-        match file.state {
+        let shown = file.path.display();
+        let (reason, is_denied) = match file.state {
             FoundState::File(bytes) => return Ok(NodeKubeconfig { path: file.path, bytes }),
-            FoundState::Unreadable(reason) => reasons.insert(0, format!("{shown} cannot be read: {reason}")),
-            FoundState::Directory => reasons.push(format!("{shown} is a folder")),
-            FoundState::Missing | FoundState::Unread => reasons.push(format!("there is no {shown}")),
+            FoundState::Unreadable(reason) => (format!("{shown} cannot be read: {reason}"), true),
+            FoundState::Directory => (format!("{shown} is a folder"), false),
+            FoundState::Missing | FoundState::Unread => (format!("there is no {shown}"), false),
+        };
+        // The first place is the usual one, but a file that is there says more than one that is not.
+        if absent.as_ref().is_none_or(|known| is_denied && !known.is_denied) {
+            absent = Some(Absent { reason, is_denied });
         }
     }
-    Err(reasons.into_iter().next().unwrap_or_default())
+    Err(absent.unwrap_or(Absent { reason: "no kubeconfig was looked for".to_owned(), is_denied: false }))
 }

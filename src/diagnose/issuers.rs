@@ -133,9 +133,13 @@ impl<'r, 'a> Index<'r, 'a> {
     /// The certificates that peers of a row trust, where the catalog says which; empty where it does not.
     fn anchors(&self, row: &Row<'_>, snapshot: &Snapshot) -> Vec<usize> {
         let Some(part) = row.artifact.part else { return Vec::new() };
-        let issuers = part.entry.issuer.into_iter().chain(part.entry.also_issued_by.iter().copied());
-        let mut anchors: Vec<usize> =
-            issuers.filter_map(|id| self.entries.get(&(row.node, id))).flatten().copied().collect();
+        let of = |id: &'static str| self.entries.get(&(row.node, id)).map(Vec::as_slice).unwrap_or_default();
+        let mut anchors = part.entry.issuer.map(of).unwrap_or_default().to_vec();
+        if anchors.is_empty() {
+            // Without the usual issuer there is nothing to say who is trusted.
+            return anchors;
+        }
+        anchors.extend(part.entry.also_issued_by.iter().flat_map(|id| of(id)));
         if matches!(part.catalog, Catalog::K3s | Catalog::Rke2) {
             // A server's own folder and the agent's beside it have the same authorities under two ids.
             anchors

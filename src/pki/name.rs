@@ -74,7 +74,8 @@ impl Name {
         &self.der
     }
 
-    /// RFC 4514 text, last relative distinguished name first: `CN=kubernetes-admin,O=kubeadm:cluster-admins`.
+    /// RFC 4514 text, last relative distinguished name first: `CN=kubernetes-admin,O=kubeadm:cluster-admins`. Attributes of
+    /// one relative distinguished name stand as they are encoded, `O=dev+O=ops`; OpenSSL reverses those as well.
     pub fn text(&self) -> &str {
         &self.text
     }

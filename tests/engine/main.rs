@@ -9,6 +9,7 @@ mod architecture;
 mod crash_points;
 mod diagnose;
 mod docs;
+mod endpoints;
 mod install;
 mod kill;
 mod local_node;

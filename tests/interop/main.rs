@@ -6,7 +6,9 @@
 mod support;
 
 mod apiserver;
+mod check_expiry;
 mod credentials;
+mod endpoints;
 mod etcd;
 mod kubeadm;
 mod kubectl;

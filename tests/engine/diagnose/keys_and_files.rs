@@ -81,6 +81,11 @@ fn files_are_missing_malformed_or_not_needed() {
     cluster.remove(&format!("{PKI}/etcd/healthcheck-client.crt"));
     only(&cluster, FindingId::FileMissing, "etcd-healthcheck-client");
     let mut cluster = Cluster::healthy();
+    cluster.remove(&format!("{PKI}/etcd/ca.crt"));
+    let all = found(&look(&cluster.write()), &Policy::at(NOW));
+    let broken: Vec<_> = all.iter().filter(|(id, _)| *id != FindingId::IssuerNotSeen).collect();
+    assert_eq!(broken, [&(FindingId::FileMissing, "etcd-ca".to_owned())]);
+    let mut cluster = Cluster::healthy();
     cluster.remove("/etc/kubernetes/super-admin.conf");
     only(&cluster, FindingId::FileNotExpected, "super-admin.conf");
     let mut cluster = Cluster::healthy();

@@ -24,7 +24,7 @@ pub fn requests<'a>(
     let mut requests = Vec::new();
     for plan in &blueprint.nodes {
         let node = existing::find(nodes, &plan.node)?;
-        let changes = changes(node, plan, minted)?;
+        let changes = changes(node, blueprint, plan, minted)?;
         if !changes.is_empty() {
             requests.push((node, Request { operation: operation.clone(), changes, directory_mode: FOLDER_MODE }));
         }
@@ -32,15 +32,20 @@ pub fn requests<'a>(
     Ok(requests)
 }
 
-fn changes(node: &dyn Node, plan: &NodeBlueprint, minted: &Minted) -> anyhow::Result<Vec<Change>> {
+fn changes(
+    node: &dyn Node,
+    blueprint: &Blueprint,
+    plan: &NodeBlueprint,
+    minted: &Minted,
+) -> anyhow::Result<Vec<Change>> {
     plan.files
         .iter()
         .filter(|file| file.action != FileAction::Unchanged)
-        .map(|file| change(node, file, minted))
+        .map(|file| change(node, file, blueprint.report(&plan.node, file), minted))
         .collect()
 }
 
-fn change(node: &dyn Node, file: &PlannedFile, minted: &Minted) -> anyhow::Result<Change> {
+fn change(node: &dyn Node, file: &PlannedFile, planned: FileReport, minted: &Minted) -> anyhow::Result<Change> {
     let seen = file.seen.clone().map_or(Expected::Absent, Expected::Sha256);
     let (kind, expected) = match &file.content {
         None => (ChangeKind::Remove, seen),
@@ -52,15 +57,15 @@ fn change(node: &dyn Node, file: &PlannedFile, minted: &Minted) -> anyhow::Resul
             (ChangeKind::Write { content, mode: FileMode::KeepOr(file.mode), owner: None }, seen)
         }
     };
-    Ok(Change { report: report(file, minted), kind, expected })
+    Ok(Change { report: report(file, planned, minted), kind, expected })
 }
 
 /// The file as the result shows it: now the new certificate has a serial number.
-fn report(file: &PlannedFile, minted: &Minted) -> FileReport {
+fn report(file: &PlannedFile, planned: FileReport, minted: &Minted) -> FileReport {
     let certificate = file.content.as_ref().and_then(|content| render::leading_certificate(content, minted));
     FileReport {
         new_serial_number: certificate.map(|certificate| certificate.serial().to_string()),
         not_after: certificate.map_or(file.not_after, |certificate| Some(certificate.not_after())),
-        ..file.report()
+        ..planned
     }
 }

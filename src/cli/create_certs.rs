@@ -22,7 +22,7 @@ use crate::plan::operation::{FileAction, Operation, ProvisioningState};
 use crate::report::Format;
 
 mod places;
-mod spec;
+pub(super) mod spec;
 
 /// Make a whole PKI, or what is missing of one
 ///

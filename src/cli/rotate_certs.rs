@@ -24,6 +24,7 @@ use crate::plan::rotate::{self, COMMAND, Request};
 use crate::report::text::counted;
 use crate::verify;
 
+mod reconcile;
 mod sight;
 
 /// Replace certificates, authorities and service-account keys
@@ -88,6 +89,14 @@ pub struct RotateCertsArgs {
     #[arg(long = "remove-san", value_name = "NAME|IP", value_delimiter = ',')]
     remove_sans: Vec<San>,
 
+    /// Take subject, names and usages of certificates from the spec instead of the old ones; the plan shows the difference
+    #[arg(long)]
+    reconcile: bool,
+
+    /// Spec for --reconcile [default: the cluster file's, else what kubeadm makes on such a node]
+    #[arg(long, value_name = "FILE", requires = "reconcile")]
+    spec: Option<PathBuf>,
+
     /// Nodes changed side by side, where several can be
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     parallel: Option<u16>,
@@ -126,6 +135,9 @@ pub fn run(args: &RotateCertsArgs, session: &mut Session) -> anyhow::Result<Exit
         return finish(args, session, &crew, &journal);
     }
     let snapshot = sight::observe(&target, session)?;
+    if args.reconcile {
+        request.wanted = reconcile::wanted(args.spec.as_deref(), &target, &snapshot)?;
+    }
     request.reach = sight::reach(&target, &args.target.place, &snapshot)?;
     let mut blueprint = rotate::plan(&snapshot, &request, session.now)?;
     blueprint.warnings.extend(sight::uncovered(&target, &blueprint)?);

@@ -269,39 +269,34 @@ impl Blueprint {
             ended_at: None,
             unavailability_seconds: None,
             phases: Vec::new(),
-            nodes: self.nodes.iter().map(|node| node.report(&self.differences)).collect(),
+            nodes: self.nodes.iter().map(|node| node.report(self)).collect(),
             next_steps: self.next_steps.clone(),
+        }
+    }
+
+    /// A file of `node` as the operation object shows it.
+    pub fn report(&self, node: &str, file: &PlannedFile) -> FileReport {
+        let here = self.differences.iter().filter(|(at, path, _)| at == node && *path == file.path);
+        FileReport {
+            path: file.path.display().to_string(),
+            name: file.name.clone(),
+            action: file.action,
+            old_serial_number: file.old_serial_number.clone(),
+            new_serial_number: None,
+            not_after: file.not_after,
+            differences: here.map(|(_, _, words)| words.clone()).collect(),
         }
     }
 }
 
 impl NodeBlueprint {
-    fn report(&self, differences: &[(String, PathBuf, String)]) -> NodeReport {
-        let of = |file: &PlannedFile| {
-            let here = differences.iter().filter(|(node, path, _)| *node == self.node && *path == file.path);
-            here.map(|(_, _, words)| words.clone()).collect()
-        };
+    fn report(&self, blueprint: &Blueprint) -> NodeReport {
         NodeReport {
             name: self.node.clone(),
             state: NodeState::Pending,
-            files: self.files.iter().map(|file| FileReport { differences: of(file), ..file.report() }).collect(),
+            files: self.files.iter().map(|file| blueprint.report(&self.node, file)).collect(),
             restarts: self.restarts.clone(),
             error: None,
-        }
-    }
-}
-
-impl PlannedFile {
-    /// The file as the operation object shows it.
-    pub fn report(&self) -> FileReport {
-        FileReport {
-            path: self.path.display().to_string(),
-            name: self.name.clone(),
-            action: self.action,
-            old_serial_number: self.old_serial_number.clone(),
-            new_serial_number: None,
-            not_after: self.not_after,
-            differences: Vec::new(),
         }
     }
 }

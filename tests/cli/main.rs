@@ -10,4 +10,5 @@ mod completion;
 mod global;
 mod list;
 mod questions;
+mod rotate;
 mod show;

@@ -1,5 +1,8 @@
 //! Rotations as stories: a node, a wish, and what becomes of every file.
 
+mod crash;
+mod obstacles;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 

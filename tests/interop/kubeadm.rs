@@ -13,7 +13,7 @@ use crate::support::tree::{Entry, picture};
 
 const ENDPOINT: &str = "api.example.com:8443";
 
-fn configuration(algorithm: &str, subnet: &str) -> String {
+pub(crate) fn configuration(algorithm: &str, subnet: &str) -> String {
     format!(
         "apiVersion: kubeadm.k8s.io/v1beta4
 kind: InitConfiguration
@@ -39,14 +39,14 @@ fn options<'a>(algorithm: &'a str, subnet: &'a str) -> Vec<&'a str> {
 }
 
 /// kubeadm inside a root of its own.
-fn kubeadm(binaries: &Path, root: &Path, words: &[&str]) -> String {
+pub(crate) fn kubeadm(binaries: &Path, root: &Path, words: &[&str]) -> String {
     let mut command = Command::new(binaries.join("kubeadm"));
     command.env_clear().env("PATH", "/usr/bin:/bin").arg("--rootfs").arg(root).args(words);
     succeed(&mut command)
 }
 
 /// What kubeadm makes for a configuration, in a root of its own.
-fn by_kubeadm(binaries: &Path, configuration: &str) -> Stage {
+pub(crate) fn by_kubeadm(binaries: &Path, configuration: &str) -> Stage {
     let stage = Stage::new();
     stage.put("root/kubeadm.yaml", configuration);
     let root = stage.at("root");

@@ -13,3 +13,4 @@ mod etcd;
 mod kubeadm;
 mod kubectl;
 mod openssl;
+mod rotate;

@@ -9,7 +9,7 @@ use crate::support::process::{said, succeed};
 
 /// Verifies one certificate against the CA that has to have issued it, and nobody else's.
 #[track_caller]
-fn verify(authority: &Path, certificate: &Path, more: &[&str]) {
+pub(crate) fn verify(authority: &Path, certificate: &Path, more: &[&str]) {
     let mut command = Command::new("openssl");
     command.args(["verify", "-x509_strict", "-check_ss_sig", "-no-CApath", "-no-CAstore", "-CAfile"]).arg(authority);
     let output = command.args(more).arg(certificate).output().unwrap();
@@ -17,7 +17,7 @@ fn verify(authority: &Path, certificate: &Path, more: &[&str]) {
 }
 
 /// Every chain of a PKI, for the purposes its usages are for.
-fn verify_all(made: &Made) -> usize {
+pub(crate) fn verify_all(made: &Made) -> usize {
     let mut count = 0;
     for entry in made.entries("authorities") {
         let path = made.authority(entry["name"].as_str().unwrap());

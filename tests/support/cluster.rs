@@ -172,7 +172,15 @@ impl Cluster {
 
     /// Writes everything into a temporary root, with the kubelet's links.
     pub fn write(&self) -> TestRoot {
-        let root = TestRoot::new();
+        self.write_into(TestRoot::new())
+    }
+
+    /// As [`Cluster::write`], in memory: for tests that do so a hundred times.
+    pub fn write_in_memory(&self) -> TestRoot {
+        self.write_into(TestRoot::in_memory())
+    }
+
+    fn write_into(&self, root: TestRoot) -> TestRoot {
         for (path, (content, mode)) in &self.files {
             root.put(path, content, *mode);
         }

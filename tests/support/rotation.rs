@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use kubepki::apply::change::operation_id;
-use kubepki::apply::{existing, mint, requests};
+use kubepki::apply::{change, existing, mint, requests};
 use kubepki::error::Failure;
 use kubepki::node::Node;
 use kubepki::observe::{self, Keys, Wanted};
@@ -39,22 +38,28 @@ pub fn plan(root: &TestRoot, request: &Request, now: OffsetDateTime) -> Result<B
 pub fn rotate(root: &TestRoot, request: &Request, now: OffsetDateTime) -> Result<(Blueprint, Vec<String>), Failure> {
     let before = look(root);
     let blueprint = plan(root, request, now)?;
-    let nodes: [&dyn Node; 1] = [&root.node];
-    let minted = mint::mint(&blueprint, &|source| existing::key(&nodes, source), &|_| ()).unwrap();
-    let operation = blueprint.operation(&operation_id(now).unwrap());
-    for (node, request) in requests::requests(&blueprint, &operation, &nodes, &minted).unwrap() {
-        transactions(node, &quiet).run(request).unwrap();
+    if let Some(request) = minted(root, &blueprint, now) {
+        transactions(&root.node, &quiet).run(request).unwrap();
     }
     let broken = verify::broken_promises(&blueprint, &see(root));
     assert!(broken.is_empty(), "{broken:#?}");
-    prove(root);
+    prove(&root.node);
     Ok((blueprint, changed(&before, &look(root))))
 }
 
+/// The transaction of a plan, with everything minted; `None` when nothing changes.
+pub fn minted(root: &TestRoot, blueprint: &Blueprint, now: OffsetDateTime) -> Option<change::Request> {
+    let nodes: [&dyn Node; 1] = [&root.node];
+    let minted = mint::mint(blueprint, &|source| existing::key(&nodes, source), &|_| ()).unwrap();
+    let operation = blueprint.operation(&change::operation_id(now).unwrap());
+    let requests = requests::requests(blueprint, &operation, &nodes, &minted).unwrap();
+    requests.into_iter().next().map(|(_, request)| request)
+}
+
 /// Every certificate fits the key beside it and is signed by an authority that is there, and so is every kubeconfig.
-fn prove(root: &TestRoot) {
+pub fn prove(node: &dyn Node) {
     use kubepki::pki::chain::{Signature, find_issuer};
-    let snapshot = see(root);
+    let snapshot = observe::observe(&[node], &Wanted::machine(Keys::PublicHalf), NOW);
     let node = &snapshot.nodes[0];
     let contents: Vec<_> = node
         .artifacts

@@ -15,18 +15,7 @@ use crate::pki::spec::{API_VERSION, KIND, Overrides, Spec, SpecError};
 /// # Errors
 /// Exit code 2 when a file, an option or the whole makes no sense.
 pub(super) fn load(args: &CreateCertsArgs, cluster: Option<&ClusterFile>) -> anyhow::Result<Spec> {
-    let spec = match &args.spec {
-        Some(path) => {
-            let document = document(path)?;
-            Spec::read(&document, args.profile).map_err(|error| failure(&error, Some(path)))?
-        }
-        None => match (args.profile, cluster.and_then(|cluster| cluster.spec.profile.as_ref())) {
-            (Some(profile), _) => profile.spec(),
-            (None, Some(ProfileChoice::Named(profile))) => profile.spec(),
-            (None, Some(ProfileChoice::Inline(fields))) => inline(fields)?,
-            (None, None) => Profile::Kubeadm.spec(),
-        },
-    };
+    let spec = base(args.spec.as_deref(), args.profile, cluster)?;
     let named = cluster.and_then(|cluster| cluster.spec.control_plane_endpoint.clone());
     let endpoint = named.filter(|_| spec.cluster.control_plane_endpoint.is_none());
     let overrides = Overrides {
@@ -43,8 +32,29 @@ pub(super) fn load(args: &CreateCertsArgs, cluster: Option<&ClusterFile>) -> any
     spec.with(overrides).map_err(|error| failure(&error, args.spec.as_deref()))
 }
 
+/// The spec before any option: that of a file, a profile, or the cluster file, else kubeadm's.
+///
+/// # Errors
+/// Exit code 2 when the file cannot be read or makes no sense.
+pub(in crate::cli) fn base(
+    file: Option<&Path>,
+    profile: Option<Profile>,
+    cluster: Option<&ClusterFile>,
+) -> anyhow::Result<Spec> {
+    if let Some(path) = file {
+        let document = document(path)?;
+        return Spec::read(&document, profile).map_err(|error| failure(&error, Some(path)));
+    }
+    match (profile, cluster.and_then(|cluster| cluster.spec.profile.as_ref())) {
+        (Some(profile), _) => Ok(profile.spec()),
+        (None, Some(ProfileChoice::Named(profile))) => Ok(profile.spec()),
+        (None, Some(ProfileChoice::Inline(fields))) => inline(fields),
+        (None, None) => Ok(Profile::Kubeadm.spec()),
+    }
+}
+
 /// A spec's fault as a failure: file, line, column, then what.
-pub(super) fn failure(error: &SpecError, file: Option<&Path>) -> anyhow::Error {
+pub(in crate::cli) fn failure(error: &SpecError, file: Option<&Path>) -> anyhow::Error {
     let message = match (file, error.place) {
         (Some(file), Some(place)) => format!("{}:{}:{}: {}", file.display(), place.line, place.column, error.message),
         (Some(file), None) => format!("{}: {}", file.display(), error.message),

@@ -102,6 +102,17 @@ fn surroundings(node: &dyn Node, kubernetes: &Path, is_this_machine: bool) -> an
     })
 }
 
+/// The text of kube-apiserver's manifest on a node.
+///
+/// # Errors
+/// When the node cannot be read.
+pub(super) fn apiserver_manifest(node: &TargetNode) -> anyhow::Result<Option<String>> {
+    match &node.layout.kubernetes_dir {
+        Some(folder) => text(&*node.node, folder.join("manifests/kube-apiserver.yaml")),
+        None => Ok(None),
+    }
+}
+
 fn text(node: &dyn Node, path: PathBuf) -> anyhow::Result<Option<String>> {
     Ok(match node.read(&[Query::File(path)])?.into_iter().next().map(|found| found.state) {
         Some(FoundState::File(bytes)) => Some(String::from_utf8_lossy(&bytes).into_owned()),

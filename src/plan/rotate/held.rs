@@ -15,7 +15,7 @@ pub(super) struct Held<'a> {
     pub node: &'a NodeSnapshot,
     /// Absolute path there.
     pub path: &'a Path,
-    /// kubeadm's id, the file name of a kubeconfig, or the file name without its ending.
+    /// kubeadm's id, else the file name, as `check-expiry` has it.
     pub name: String,
     /// What its catalog says about it.
     pub part: Option<Part>,
@@ -89,7 +89,7 @@ pub(super) fn files(snapshot: &Snapshot) -> Vec<Held<'_>> {
         for (name, material) in references(node) {
             let Some((path, content)) = material else { continue };
             if !files[first..].iter().any(|known: &Held<'_>| known.path == path) {
-                let name = format!("{name} {}", stem(path));
+                let name = format!("{name} {}", file_name(path));
                 files.push(Held { node, path, name, part: None, link: None, content, spared: None });
             }
         }
@@ -198,15 +198,12 @@ fn kubeconfig_faults<'a>(kubeconfig: &'a Kubeconfig, fault: &impl Fn(String, Str
 pub(super) fn name(artifact: &Artifact) -> String {
     match artifact.id() {
         Some(id) => id.to_owned(),
-        None if artifact.content().is_some_and(|content| content.kubeconfig.is_some()) => {
-            artifact.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-        }
-        None => stem(&artifact.path),
+        None => file_name(&artifact.path),
     }
 }
 
-fn stem(path: &Path) -> String {
-    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Kubeconfigs in home folders: kubectl's `~/.kube`.

@@ -82,6 +82,23 @@ pub fn data_folder(manifest: &str) -> Option<&str> {
     flag(manifest, "--data-dir")
 }
 
+/// What kube-apiserver's manifest says about the names in its certificate.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ApiServer<'a> {
+    /// `--advertise-address`.
+    pub advertise_address: Option<&'a str>,
+    /// `--service-cluster-ip-range`.
+    pub service_subnet: Option<&'a str>,
+}
+
+/// Reads kube-apiserver's manifest.
+pub fn api_server(manifest: &str) -> ApiServer<'_> {
+    ApiServer {
+        advertise_address: flag(manifest, "--advertise-address"),
+        service_subnet: flag(manifest, "--service-cluster-ip-range"),
+    }
+}
+
 /// The names in `--initial-cluster`, or the addresses where one has no name.
 fn members(manifest: &str) -> Vec<String> {
     let Some(list) = flag(manifest, "--initial-cluster") else { return Vec::new() };
@@ -104,15 +121,19 @@ fn own_names(node: &NodeSnapshot, around: &Surroundings) -> BTreeSet<String> {
     own.extend(flag(manifest, "--advertise-address").map(str::to_lowercase));
     // kubeadm points these two at the API server of their own node, whatever the cluster's endpoint is.
     own.extend(servers_of(node, &["controller-manager.conf", "scheduler.conf"]).into_iter().map(|(_, host)| host));
-    let kubelet =
-        ["kubelet-client", "kubelet.conf"].iter().find_map(|id| node.certificate(id).or_else(|| client(node, id)));
-    let node_name = kubelet.and_then(|certificate| certificate.subject().common_name());
-    own.extend(node_name.and_then(|name| name.strip_prefix("system:node:")).map(str::to_lowercase));
+    own.extend(node_name(node).map(str::to_lowercase));
     if let Some(facts) = node.facts.as_ref().filter(|_| around.is_this_machine) {
         own.insert(facts.host_name.to_lowercase());
         own.extend(facts.addresses.iter().map(ToString::to_string));
     }
     own
+}
+
+/// The node's name in its cluster, by the kubelet's client certificate.
+pub fn node_name(node: &NodeSnapshot) -> Option<&str> {
+    let mut kubelet = ["kubelet-client", "kubelet.conf"].iter();
+    let certificate = kubelet.find_map(|id| node.certificate(id).or_else(|| client(node, id)))?;
+    certificate.subject().common_name()?.strip_prefix("system:node:")
 }
 
 fn client<'a>(node: &'a NodeSnapshot, id: &str) -> Option<&'a crate::pki::certificate::Certificate> {
@@ -126,7 +147,7 @@ fn is_own(host: &str, own: &BTreeSet<String>) -> bool {
 }
 
 /// The hosts in the `server` fields of those kubeconfigs, lower case, with the kubeconfig's name.
-fn servers_of(node: &NodeSnapshot, ids: &[&str]) -> Vec<(String, String)> {
+pub fn servers_of(node: &NodeSnapshot, ids: &[&str]) -> Vec<(String, String)> {
     let kubeconfigs = ids.iter().filter_map(|id| {
         let kubeconfig = node.entry(id)?.content()?.kubeconfig.as_ref()?.as_ref().ok()?;
         Some((*id, kubeconfig))

@@ -109,7 +109,12 @@ impl Scope {
             Self::Authorities => candidate.class == Class::Authority,
             Self::Leaves => candidate.class == Class::Leaf,
             Self::ServiceAccounts => candidate.class == Class::ServiceAccount,
-            Self::Named(name) => candidate.name == name || candidate.path == Path::new(name),
+            Self::Named(name) => {
+                // A file that has no id may be named without its ending as well.
+                let has_id = candidate.path.file_name().is_none_or(|file| file != candidate.name);
+                let is_stem = || !has_id && candidate.path.file_stem().is_some_and(|stem| *stem == **name);
+                candidate.name == name || candidate.path == Path::new(name) || is_stem()
+            }
         }
     }
 }
@@ -162,6 +167,7 @@ mod tests {
             (Class::Leaf, "apiserver", "/pki/apiserver.crt"),
             (Class::Leaf, "admin.conf", "/admin.conf"),
             (Class::ServiceAccount, "sa", "/pki/sa.pub"),
+            (Class::Leaf, "web.crt", "/pki/web.crt"),
         ]
         .map(|(class, name, path)| Candidate { class, name, path: Path::new(path) })
         .to_vec()
@@ -178,11 +184,12 @@ mod tests {
 
     #[test]
     fn classes_and_names_choose_what_they_say() {
-        assert_eq!(chosen(&[]).len(), 5);
+        assert_eq!(chosen(&[]).len(), 6);
         assert_eq!(chosen(&["ca"]), ["ca", "etcd-ca"]);
         assert_eq!(chosen(&["cluster-ca"]), ["ca"]);
-        assert_eq!(chosen(&["leaf"]), ["apiserver", "admin.conf"]);
+        assert_eq!(chosen(&["leaf"]), ["apiserver", "admin.conf", "web.crt"]);
         assert_eq!(chosen(&["sa"]), ["sa"]);
+        assert_eq!(chosen(&["web"]), ["web.crt"]);
         assert_eq!(chosen(&["etcd-ca", "/admin.conf"]), ["etcd-ca", "admin.conf"]);
     }
 
@@ -190,7 +197,7 @@ mod tests {
     fn an_unknown_name_is_not_found_and_the_nearest_one_is_offered() {
         let error = anyhow::Error::from(scopes(&["leaf", "api-server"]).check(&candidates()).expect_err("unknown"));
         assert_eq!(exit_code(&error), ExitCode::NotFound);
-        let hint = "did you mean `apiserver`? known: ca, leaf, sa, cluster-ca, etcd-ca, apiserver, admin.conf";
+        let hint = "did you mean `apiserver`? known: ca, leaf, sa, cluster-ca, etcd-ca, apiserver, admin.conf, web.crt";
         assert_eq!(hints(&error), [hint]);
         assert!(scopes(&["ca", "leaf", "sa", "apiserver"]).check(&candidates()).is_ok());
     }

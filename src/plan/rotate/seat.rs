@@ -7,7 +7,7 @@ use super::inventory::{Home, KeyFound, KeyPlace};
 use crate::pki::catalog::Kind;
 use crate::pki::certificate::Certificate;
 use crate::pki::private_key::KeyError;
-use crate::snapshot::{self, FoundKey, User};
+use crate::snapshot::{self, FoundKey, Kubeconfig, User};
 
 /// One certificate in one place of its own.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub(super) fn of<'a>(file: &Held<'a>) -> Vec<Seat<'a>> {
         return Vec::new();
     }
     match file.kubeconfig() {
-        Some(kubeconfig) => kubeconfig.users.iter().filter_map(|user| in_user(file, user)).collect(),
+        Some(kubeconfig) => in_users(file, kubeconfig),
         None => at_top(file).into_iter().collect(),
     }
 }
@@ -79,6 +79,22 @@ fn referred<'a>(file: &Held<'a>, certificate: &Certificate) -> KeyFound<'a> {
         Some((path, found)) => judged(certificate, KeyPlace::File(path), found),
         None => KeyFound::Missing(None),
     }
+}
+
+/// The users of a kubeconfig: the current one goes by the file's name, as with kubeadm, the others by their own as well.
+fn in_users<'a>(file: &Held<'a>, kubeconfig: &'a Kubeconfig) -> Vec<Seat<'a>> {
+    let current = kubeconfig.current_user().map(|user| user.name.as_str());
+    let (first, others): (Vec<_>, Vec<_>) =
+        kubeconfig.users.iter().partition(|user| Some(user.name.as_str()) == current);
+    let mut seats: Vec<Seat<'a>> = Vec::new();
+    for user in first.into_iter().chain(others) {
+        let Some(mut seat) = in_user(file, user) else { continue };
+        if !seats.is_empty() {
+            seat.home.name = format!("{}#user/{}", file.name, user.name);
+        }
+        seats.push(seat);
+    }
+    seats
 }
 
 fn in_user<'a>(file: &Held<'a>, user: &'a User) -> Option<Seat<'a>> {

@@ -4,11 +4,10 @@ use time::OffsetDateTime;
 
 use super::session::Session;
 use super::state::{last_operations, overall};
-use super::target::{Place, Target, TargetArgs, TargetNode};
+use super::target::{Place, Target, TargetArgs};
 use crate::diagnose::{Diagnosis, Member, Policy, Row, Status, diagnose};
 use crate::error::{ExitCode, Failure};
-use crate::node::Node;
-use crate::observe::{Keys, Scope, Wanted, observe};
+use crate::observe::{self, Keys, Scope, Wanted};
 use crate::plan::operation::{NodeState, Operation};
 use crate::report::Report;
 use crate::report::time_text::rfc3339;
@@ -38,7 +37,7 @@ pub struct ShowArgs {
 pub fn run(args: &ShowArgs, session: &mut Session) -> anyhow::Result<ExitCode> {
     let target = Target::resolve(&args.target, session)?;
     let operations = last_operations(session, &args.target, &target)?;
-    let snapshot = look(&target, session.now)?;
+    let snapshot = look(&args.target, &target, session.now)?;
     let policy = Policy { target: args.target.words(), ..Policy::at(session.now) };
     let diagnosis = diagnose(&snapshot, &policy);
     if operations.is_empty() && diagnosis.rows.iter().all(|row| row.certificate.is_none()) {
@@ -67,17 +66,21 @@ pub fn run(args: &ShowArgs, session: &mut Session) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::Done)
 }
 
-fn look(target: &Target, now: OffsetDateTime) -> anyhow::Result<Snapshot> {
-    let [first, rest @ ..] = target.nodes.as_slice() else { anyhow::bail!("a target without nodes") };
-    let scope = |node: &TargetNode| Wanted { scopes: vec![Scope::of(&node.layout)], keys: Keys::PublicHalf };
-    let wanted = scope(first);
-    // All nodes of a target have the same folders: a cluster file says them once.
-    let nodes: Vec<&dyn Node> = std::iter::once(first).chain(rest).map(|node| &*node.node).collect();
-    let snapshot = observe(&nodes, &wanted, now);
-    match snapshot.nodes.iter().find_map(|node| node.error.as_ref().map(|error| (node, error))) {
-        Some((node, error)) => Err(Failure::partial(format!("{}: {error}", node.name)).into()),
-        None => Ok(snapshot),
+fn look(args: &TargetArgs, target: &Target, now: OffsetDateTime) -> anyhow::Result<Snapshot> {
+    let mut snapshot = Snapshot { taken_at: now, nodes: Vec::new() };
+    for node in &target.nodes {
+        let wanted = Wanted { scopes: vec![Scope::of(&node.layout)], keys: Keys::PublicHalf };
+        let mut found = observe::node(&*node.node, &wanted, now);
+        if let Some(error) = &found.error {
+            return Err(Failure::partial(format!("{}: {error}", found.name)).into());
+        }
+        if matches!(args.place, Place::Root(_)) {
+            // A mounted disk has no clock and no addresses of its own.
+            found.facts = None;
+        }
+        snapshot.nodes.push(found);
     }
+    Ok(snapshot)
 }
 
 fn name(args: &TargetArgs, target: &Target) -> String {

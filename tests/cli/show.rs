@@ -22,14 +22,17 @@ fn journal(stage: &Stage) -> std::path::PathBuf {
 
 #[test]
 fn a_new_machine_has_succeeded_with_three_authorities() {
-    let shown = stage().run(&["show", "--root", "cp1", "-o", "json"]).expect(0).json();
+    let stage = stage();
+    let shown = stage.run(&["show", "--root", "cp1", "-o", "json"]).expect(0).json();
     assert_eq!(shown["provisioningState"], "Succeeded");
     assert_eq!(shown["operation"]["kind"], "create-certs");
     assert_eq!(shown["operation"]["finishedNodes"], serde_json::json!(["local"]));
     let authorities = shown["certificateAuthorities"].as_array().unwrap();
     let names: Vec<_> = authorities.iter().map(|ca| ca["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["ca", "front-proxy-ca", "etcd-ca"]);
-    assert_eq!((&shown["counts"]["expired"], &shown["counts"]["missing"]), (&0.into(), &0.into()));
+    let judged = stage.run(&["check-expiry", "--root", "cp1", "-o", "json"]).expect(0).json();
+    assert_eq!(shown["counts"]["ok"], judged["summary"]["ok"], "both judge alike");
+    assert_eq!((&shown["counts"]["attention"], &shown["counts"]["missing"]), (&0.into(), &0.into()));
     assert!(shown["createdAt"].as_str() < shown["lastUpdated"].as_str(), "{shown}");
 }
 

@@ -12,3 +12,4 @@ mod list;
 mod questions;
 mod rotate;
 mod show;
+mod tour;

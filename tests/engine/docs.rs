@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap_complete::Shell;
 use kubepki::cli::{command, completion};
+use kubepki::error::ExitCode;
 
 const REFERENCE_HEAD: &str = "\
 # Command reference
@@ -69,6 +70,26 @@ fn the_completion_scripts_are_current() {
     for (shell, file) in files {
         let script = completion::script(shell, "kubepki").unwrap();
         keep_current(&format!("completions/{file}"), &String::from_utf8(script).unwrap());
+    }
+}
+
+#[test]
+fn every_exit_code_is_explained_in_help_and_readme() {
+    let help = command().render_long_help().to_string();
+    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
+    let codes = [
+        ExitCode::Done,
+        ExitCode::Failed,
+        ExitCode::Usage,
+        ExitCode::NotFound,
+        ExitCode::Attention,
+        ExitCode::Broken,
+        ExitCode::Partial,
+        ExitCode::Interrupted,
+    ];
+    for code in codes.map(|code| code as u8) {
+        assert!(readme.contains(&format!("\n| {code} | ")), "README.md: {code}");
+        assert!(help.lines().any(|line| line.trim_start().starts_with(&format!("{code}  "))), "--help: {code}");
     }
 }
 

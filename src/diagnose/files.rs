@@ -45,6 +45,7 @@ fn state(case: &mut Case<'_, '_>, row: usize) {
         (State::Read(content), member) => {
             let problem = match member {
                 Member::Certificate(index) => content.found_certificates[index].as_ref().err().cloned(),
+                Member::Whole if content.kubeconfig.is_none() => Some("there is no certificate in it".to_owned()),
                 Member::Damaged => Some(match content.damaged_blocks {
                     1 => "a PEM block begins and cannot be read".to_owned(),
                     count => format!("{count} PEM blocks begin and cannot be read"),

@@ -11,7 +11,7 @@ use super::finding::{Finding, Severity, Status};
 use crate::pki::catalog::{Keeper, Kind};
 use crate::pki::certificate::Certificate;
 use crate::pki::lifetime;
-use crate::snapshot::{Artifact, Content, Kubeconfig, NodeSnapshot, Snapshot, Source, State, key_paths};
+use crate::snapshot::{Artifact, Content, Kubeconfig, NodeSnapshot, Part, Snapshot, Source, State, key_paths};
 
 /// One row.
 #[derive(Debug, Clone)]
@@ -136,11 +136,16 @@ impl<'a> List<'a, '_> {
         for (index, found) in content.found_certificates.iter().enumerate() {
             self.push(artifact, Member::Certificate(index), found.as_ref().ok());
         }
-        let is_key = is_key_file(artifact) && content.found_certificates.is_empty();
+        let holds_none = content.found_certificates.is_empty();
+        let expects = |part: Part| !part.is_key && matches!(part.entry.kind, Kind::Authority | Kind::Leaf);
+        if holds_none && content.damaged_blocks == 0 && artifact.part.is_some_and(expects) {
+            return self.push(artifact, Member::Whole, None);
+        }
+        let is_key = is_key_file(artifact) && holds_none;
         let has_keys = content.private_key.is_some() || !content.public_keys.is_empty() || !content.requests.is_empty();
         if content.damaged_blocks > 0 && !is_key {
             self.push(artifact, Member::Damaged, None);
-        } else if is_key || has_keys && content.found_certificates.is_empty() {
+        } else if is_key || has_keys && holds_none {
             self.push(artifact, Member::Keys, None);
         }
     }

@@ -9,8 +9,8 @@ use aws_lc_rs::digest;
 use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::der_parser::Oid as ParsedOid;
+use x509_parser::der_parser::asn1_rs::{self, Any, FromDer as _};
 use x509_parser::extensions::{AuthorityKeyIdentifier, ParsedExtension};
-use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
@@ -54,6 +54,9 @@ impl Certificate {
             X509Certificate::from_der(der).map_err(|error| format!("no X.509 certificate: {error}"))?;
         if !rest.is_empty() {
             return Err(format!("{} bytes after the certificate", rest.len()));
+        }
+        if !algorithms_agree(der) {
+            return Err("it names two different signature algorithms".to_owned());
         }
         let validity = parsed.validity();
         let mut certificate = Self {
@@ -308,6 +311,29 @@ impl fmt::Display for SerialNumber {
         }
         f.write_str(&if self.magnitude.is_empty() { "00".to_owned() } else { hex(&self.magnitude) })
     }
+}
+
+/// Whether the signature algorithm is the same inside and outside of the signed part (RFC 5280 section 4.1.1.2). Compared as
+/// bytes: the parser takes any tag for an object identifier, and the outer one is not covered by the signature.
+fn algorithms_agree(der: &[u8]) -> bool {
+    let agree = || -> Result<bool, asn1_rs::Err<asn1_rs::Error>> {
+        let (_, certificate) = Any::from_der(der)?;
+        let (rest, signed) = Any::from_der(certificate.data)?;
+        let outer = element(rest)?;
+        let (mut rest, mut first) = Any::from_der(signed.data)?;
+        if first.class() == asn1_rs::Class::ContextSpecific {
+            (rest, first) = Any::from_der(rest)?;
+        }
+        drop(first);
+        Ok(element(rest)? == outer)
+    };
+    agree().unwrap_or(false)
+}
+
+/// The bytes of the first element, header included.
+fn element(der: &[u8]) -> Result<&[u8], asn1_rs::Err<asn1_rs::Error>> {
+    let (rest, _) = Any::from_der(der)?;
+    Ok(&der[..der.len() - rest.len()])
 }
 
 fn numbers(oid: &ParsedOid<'_>) -> Oid {

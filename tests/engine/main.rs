@@ -7,6 +7,7 @@ mod support;
 
 mod architecture;
 mod crash_points;
+mod damage;
 mod diagnose;
 mod docs;
 mod endpoints;

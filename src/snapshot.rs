@@ -248,6 +248,8 @@ pub struct Content {
     pub kubeconfig: Option<Result<Kubeconfig, String>>,
     /// PEM blocks that begin and cannot be read.
     pub damaged_blocks: usize,
+    /// Whether it is one bare DER structure and not PEM.
+    pub is_der: bool,
     /// SHA-256 of the whole file; all zero for an endpoint.
     pub sha256: [u8; 32],
     /// For an endpoint, the host name or address that its certificate should have.

@@ -1,7 +1,11 @@
 //! Was the promise kept: what a plan was to write is there, fits its key, and is signed by an authority that is there.
 //!
-//! Compares a new snapshot with the blueprint; nothing is repaired here.
+//! Compares a new snapshot with the blueprint, and its diagnosis with the one before; nothing is repaired here.
 
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use crate::diagnose::{Diagnosis, FindingId, Severity};
 use crate::pki::certificate::Certificate;
 use crate::pki::chain::{self, Signature};
 use crate::plan::blueprint::{Blueprint, CertificatePlan, CertificateRef, FileContent, KubeconfigPlan, PlannedFile};
@@ -35,6 +39,22 @@ pub fn broken_promises(blueprint: &Blueprint, snapshot: &Snapshot) -> Vec<String
     broken
 }
 
+/// What works no longer: every row that is broken in `after` in a way in which it was not in `before`, with its file and a
+/// sentence.
+pub fn newly_broken(before: &Diagnosis<'_>, after: &Diagnosis<'_>) -> Vec<(PathBuf, String)> {
+    let known: HashSet<(&str, &str, FindingId)> =
+        before.findings().map(|(row, finding)| (row.node_name, row.path.as_str(), finding.id)).collect();
+    after
+        .findings()
+        .filter(|(_, finding)| finding.severity() == Severity::Broken)
+        .filter(|(row, finding)| !known.contains(&(row.node_name, row.path.as_str(), finding.id)))
+        .map(|(row, finding)| {
+            let words = format!("node {}: {}: {}", row.node_name, row.path, finding.message);
+            (row.artifact.path.clone(), words)
+        })
+        .collect()
+}
+
 fn judge(
     blueprint: &Blueprint,
     node: &NodeSnapshot,
@@ -49,6 +69,7 @@ fn judge(
             let key = node.key_for(artifact).and_then(|(_, found)| found.as_ref().ok()).map(|key| &*key.public_key);
             leaf(blueprint, references.first()?, certificate, key, authorities)
         }
+        FileContent::Der(reference) => leaf(blueprint, reference, content.certificates().next(), None, authorities),
         FileContent::Kubeconfig(KubeconfigPlan::Existing { clients, .. }) => {
             let kubeconfig = content.kubeconfig.as_ref()?.as_ref().ok()?;
             clients.iter().find_map(|(name, references, _)| {

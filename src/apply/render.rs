@@ -27,6 +27,7 @@ pub fn file(
 ) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     Ok(match content {
         FileContent::Certificates(references) => certificates(references, minted)?,
+        FileContent::Der(reference) => Zeroizing::new(minted.resolve(reference)?.der().to_vec()),
         FileContent::PrivateKey(id) => Zeroizing::new(minted.key(id)?.to_pem().as_bytes().to_vec()),
         FileContent::PublicKeys(references) => {
             let mut bytes = Zeroizing::new(Vec::new());
@@ -59,6 +60,7 @@ pub fn leading_certificate<'a>(content: &'a FileContent, minted: &'a Minted) -> 
         | FileContent::CertificatesAndKey(references, _)
         | FileContent::Kubeconfig(KubeconfigPlan::New { client: (references, _), .. }) => references.first()?,
         FileContent::Kubeconfig(KubeconfigPlan::Existing { clients, .. }) => clients.first()?.1.first()?,
+        FileContent::Der(reference) => reference,
         FileContent::PrivateKey(_)
         | FileContent::PublicKeys(_)
         | FileContent::Request(_)

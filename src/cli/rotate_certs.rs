@@ -13,6 +13,7 @@ use super::session::Session;
 use super::target::{Target, TargetArgs};
 use crate::apply::change::operation_id;
 use crate::apply::journal::Journal;
+use crate::diagnose::{Policy, diagnose};
 use crate::error::{ExitCode, Failure};
 use crate::pki::algorithm::KeyAlgorithm;
 use crate::pki::lifetime::{Lifetime, Threshold};
@@ -157,7 +158,14 @@ pub fn run(args: &RotateCertsArgs, session: &mut Session) -> anyhow::Result<Exit
     let Some(operation) = crew.carry_out(&args.change, &blueprint, &question)? else {
         return Ok(ExitCode::Done);
     };
-    let broken = verify::broken_promises(&blueprint, &sight::observe(&target, session)?);
+    let after = sight::observe(&target, session)?;
+    let mut broken = verify::broken_promises(&blueprint, &after);
+    let policy = Policy::at(session.now);
+    for (path, words) in verify::newly_broken(&diagnose(&snapshot, &policy), &diagnose(&after, &policy)) {
+        let is_written = blueprint.changes().any(|(_, file)| file.path == path);
+        // What was left to somebody else may have lost its authority; the next steps or this line say so.
+        if is_written { broken.push(words) } else { session.ui.warning(&words) }
+    }
     session.result(&operation)?;
     if broken.is_empty() {
         return Ok(ExitCode::Done);

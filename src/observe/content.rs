@@ -63,7 +63,7 @@ fn public_key(block: &Block) -> Result<Vec<u8>, String> {
 }
 
 fn der(bytes: &[u8], keys: Keys) -> Content {
-    let mut content = Content::default();
+    let mut content = Content { is_der: true, ..Content::default() };
     // Every DER structure that matters here is a SEQUENCE of more than 127 bytes: 0x30 and a long length.
     if !matches!(bytes, [0x30, 0x81..=0x83, ..]) {
         return content;

@@ -173,6 +173,8 @@ pub struct PlannedFile {
 pub enum FileContent {
     /// Certificates as PEM, in order.
     Certificates(Vec<CertificateRef>),
+    /// One certificate as bare DER.
+    Der(CertificateRef),
     /// A private key as PEM.
     PrivateKey(Id),
     /// Public keys as PEM, in order (`sa.pub`).

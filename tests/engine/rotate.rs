@@ -244,6 +244,7 @@ fn every_file_that_holds_something_replaced_is_written_whoever_it_belongs_to() {
     let bundle = stranger.crt() + &cluster.ca.crt() + &cluster.etcd_ca.crt();
     cluster.put("/etc/kubernetes/pki/bundle.crt", bundle, 0o644);
     let client = cluster.ca.issue("monitoring", &[], CLIENT, &[]);
+    let der = cluster.ca.certificate.der().to_vec();
     cluster.put("/opt/monitoring/client.crt", client.crt(), 0o644);
     cluster.put("/opt/monitoring/client.key", client.pem_key(), 0o600);
     cluster.put("/opt/monitoring/ca.crt", cluster.ca.crt(), 0o644);
@@ -256,8 +257,9 @@ fn every_file_that_holds_something_replaced_is_written_whoever_it_belongs_to() {
         0o600,
     );
     let root = cluster.write();
+    root.put("/etc/kubernetes/pki/for-windows.der", der, 0o644);
     let (_, changes) = rotate(&root, &Request::default(), NOW).unwrap();
-    for path in ["custom/web.crt", "custom/web.key", "haproxy.pem", "bundle.crt"] {
+    for path in ["for-windows.der", "custom/web.crt", "custom/web.key", "haproxy.pem", "bundle.crt"] {
         assert!(changes.contains(&format!("/etc/kubernetes/pki/{path}")), "{path}");
     }
     for path in ["client.crt", "client.key", "ca.crt"] {
@@ -270,6 +272,7 @@ fn every_file_that_holds_something_replaced_is_written_whoever_it_belongs_to() {
         artifact.content().unwrap().certificates().map(Certificate::fingerprint_hex).collect()
     };
     let ca = node.certificate("ca").unwrap().fingerprint_hex();
+    assert_eq!(root.content("/etc/kubernetes/pki/for-windows.der"), node.certificate("ca").unwrap().der());
     let etcd_ca = node.certificate("etcd-ca").unwrap().fingerprint_hex();
     assert_eq!(of("bundle.crt"), [stranger.certificate.fingerprint_hex(), ca.clone(), etcd_ca]);
     assert_eq!(of("custom/web.crt")[1], ca, "the chain ends in the new authority");

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use kubepki::plan::rotate::etcd_data;
+
 use crate::kubeadm::{by_kubeadm, configuration, kubeadm};
 use crate::openssl::{verify, verify_all};
 use crate::support::binary::Stage;
@@ -10,7 +12,7 @@ use crate::support::etcd::{Etcd, programs};
 use crate::support::kubernetes::{ControlPlane, kubectl};
 use crate::support::made::{MACHINE, Made};
 use crate::support::openssl::{is_there, openssl};
-use crate::support::process::{free_ports, said, succeed};
+use crate::support::process::{free_ports, said, succeed, wait_for};
 use crate::support::skip;
 
 const QUICK: [&str; 2] = ["--key-algorithm", "ecdsa-p256"];
@@ -159,6 +161,41 @@ fn etcd_members_find_each_other_again_after_their_authority_was_replaced() {
         etcd.prove("key", "everything new");
         let health = etcd.ctl_as(2, "etcd/healthcheck-client", &["endpoint", "health"]);
         assert!(health.status.success(), "{}", said(&health));
+    }
+}
+
+#[test]
+fn etcds_own_data_tells_which_nodes_and_members_there_are() {
+    let test = "etcds_own_data_tells_which_nodes_and_members_there_are";
+    for program in programs(test) {
+        let made = Made::new(&[&MACHINE[..], &QUICK].concat());
+        let folders: Vec<PathBuf> = (0..3).map(|_| made.pki("")).collect();
+        let etcd = Etcd::start(&program, &folders, "etcd/ca.crt");
+        // As many other objects as make a tree of pages, nodes that went again among them.
+        for number in 0..300 {
+            let put = etcd.ctl(0, &["put", &format!("/registry/pods/default/pod-{number}"), &"x".repeat(900)]);
+            assert!(put.status.success(), "{}", said(&put));
+        }
+        for name in ["cp1", "gone", "w1.example.com"] {
+            etcd.ctl(0, &["put", &format!("/registry/minions/{name}"), "k8s"]);
+        }
+        etcd.ctl(0, &["del", "/registry/minions/gone"]);
+        etcd.ctl(0, &["put", "/registry/minions/cp1", "again"]);
+        let look = || etcd_data::read(&std::fs::read(etcd.data(1)).unwrap()).unwrap_or_default();
+        // Members write their file a moment after they answered.
+        let nodes = ["cp1", "w1.example.com"];
+        wait_for("the nodes in etcd's data", || look().nodes == nodes, || format!("{:?}", look()));
+        assert_eq!(look().members, ["m0", "m1", "m2"]);
+        // A file that is cut or damaged anywhere is no answer, or a wrong one, and never the end of the program.
+        let bytes = std::fs::read(etcd.data(1)).unwrap();
+        for length in (0..bytes.len()).step_by(997) {
+            etcd_data::read(&bytes[..length]);
+        }
+        for at in (0..bytes.len().min(200_000)).step_by(101) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0xff;
+            etcd_data::read(&damaged);
+        }
     }
 }
 

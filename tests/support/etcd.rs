@@ -138,6 +138,11 @@ impl Etcd {
         pki.clone_into(&mut self.members[index].pki);
     }
 
+    /// A member's data file.
+    pub fn data(&self, index: usize) -> PathBuf {
+        self.folder.path().join(format!("data{index}/member/snap/db"))
+    }
+
     /// Where clients reach a member.
     pub fn client_url(&self, index: usize) -> String {
         format!("https://127.0.0.1:{}", self.members[index].client_port)

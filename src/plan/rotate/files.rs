@@ -3,13 +3,14 @@
 //! The order is the one in which things break least if somebody looks in between: token keys, authorities, leaves,
 //! kubeconfigs, other bundles, the kubelet's own; a key stands right before its certificate.
 
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use time::OffsetDateTime;
 
 use super::fate::Fate;
-use super::held::{self, Held};
-use super::inventory::{Home, Inventory, TokenKey};
+use super::held::{self, Held, Spared};
+use super::inventory::{Inventory, TokenKey};
 use super::issue::Issuance;
 use super::kubelet;
 use super::request::Request;
@@ -42,29 +43,26 @@ pub(super) fn plan(
     now: OffsetDateTime,
 ) -> Result<Vec<NodeBlueprint>, Failure> {
     let mut nodes: Vec<(&str, Vec<(Rank, PlannedFile)>)> = Vec::new();
-    for (node, path, ..) in &mut issuance.key_places {
-        *path = held::written(&inventory.files, node, path);
-    }
+    follow_links(inventory, issuance);
     for file in &inventory.files {
         let at = position(&mut nodes, &file.node.name);
         nodes[at].1.extend(rewritten(inventory, selection, file, issuance, request, now)?);
     }
-    for (node, path, user, id) in &issuance.key_places {
-        let at = position(&mut nodes, node);
-        if user.is_none()
-            && !nodes[at].1.iter().any(|(_, file)| file.path == *path)
-            && !is_combined(inventory, node, path)
-        {
+    let known: HashSet<(&str, &Path)> =
+        inventory.files.iter().map(|file| (file.node.name.as_str(), file.path)).collect();
+    for ((node, path, user), id) in &issuance.key_places {
+        if user.is_none() && !known.contains(&(node.as_str(), path.as_path())) {
+            let at = position(&mut nodes, node);
             let name = inventory_name(inventory, node, path, id);
             let content = FileContent::PrivateKey(id.clone());
             nodes[at].1.push((rank(issuance, Some(id), None, 0), created(path.clone(), name, content)));
         }
     }
-    for (node, file) in left_alone(inventory, selection) {
+    for (node, left) in left_alone(inventory, selection) {
         let at = position(&mut nodes, node);
-        if !nodes[at].1.iter().any(|(_, known)| known.path == file.path) {
-            nodes[at].1.push(((u8::MAX, 0, 0), file));
-        }
+        let planned: HashSet<PathBuf> = nodes[at].1.iter().map(|(_, file)| file.path.clone()).collect();
+        let left = left.into_iter().filter(|file| !planned.contains(&file.path));
+        nodes[at].1.extend(left.map(|file| ((u8::MAX, 0, 0), file)));
     }
     Ok(nodes
         .into_iter()
@@ -77,6 +75,17 @@ pub(super) fn plan(
             }
         })
         .collect())
+}
+
+/// Where a link stands in a key's place, the file it leads to is written.
+fn follow_links(inventory: &Inventory<'_>, issuance: &mut Issuance) {
+    if inventory.files.iter().all(|file| file.spared != Some(Spared::Alias)) {
+        return;
+    }
+    let places = std::mem::take(&mut issuance.key_places).into_iter();
+    issuance.key_places = places
+        .map(|((node, path, user), id)| ((node.clone(), held::written(&inventory.files, &node, &path), user), id))
+        .collect();
 }
 
 fn position<'a>(nodes: &mut Vec<(&'a str, Vec<(Rank, PlannedFile)>)>, name: &'a str) -> usize {
@@ -114,7 +123,7 @@ fn rewritten(
         fate.is_new() && is_public && key.node.name == file.node.name
     });
     if let Some((key, _)) = token_key {
-        let content = public_keys(key, file, issuance, request);
+        let content = public_keys(inventory, key, file, issuance, request);
         return Ok(vec![((0, 0, 1), replaced(file, content))]);
     }
     let Some(content) = pem(file, issuance) else { return Ok(Vec::new()) };
@@ -137,11 +146,7 @@ fn rewritten(
 /// The new content of a PEM file, if anything in it is replaced.
 fn pem(file: &Held<'_>, issuance: &mut Issuance) -> Option<FileContent> {
     let node = &file.node.name;
-    let new_key = issuance
-        .key_places
-        .iter()
-        .find(|(at, path, user, _)| at == node && path == file.path && user.is_none())
-        .map(|(_, _, _, id)| id.clone());
+    let new_key = issuance.key_at(node, file.path, None).cloned();
     let (certificates, is_changed) = substituted(file.content.certificates(), issuance);
     if certificates.is_empty() {
         if let Some(id) = new_key {
@@ -151,6 +156,9 @@ fn pem(file: &Held<'_>, issuance: &mut Issuance) -> Option<FileContent> {
     }
     if !is_changed && new_key.is_none() {
         return None;
+    }
+    if file.content.is_der {
+        return certificates.into_iter().next().map(FileContent::Der);
     }
     if file.content.private_key.is_none() {
         return Some(FileContent::Certificates(certificates));
@@ -194,12 +202,17 @@ fn kept_key(file: &Held<'_>, issuance: &mut Issuance) -> Id {
 }
 
 /// The new public key, and the old ones where tokens signed with them are to stay valid.
-fn public_keys(key: &TokenKey<'_>, file: &Held<'_>, issuance: &Issuance, request: &Request) -> FileContent {
-    let private = key.private.map(|(path, _)| path);
-    let place =
-        issuance.key_places.iter().find(|(node, path, ..)| *node == key.node.name && Some(path.as_path()) == private);
-    let mut keys: Vec<PublicKeyRef> =
-        place.map(|(_, _, _, id)| PublicKeyRef::Planned(id.clone())).into_iter().collect();
+fn public_keys(
+    inventory: &Inventory<'_>,
+    key: &TokenKey<'_>,
+    file: &Held<'_>,
+    issuance: &Issuance,
+    request: &Request,
+) -> FileContent {
+    let node = &key.node.name;
+    let private = key.private.map(|(path, _)| held::written(&inventory.files, node, path));
+    let new = private.and_then(|path| issuance.key_at(node, &path, None));
+    let mut keys: Vec<PublicKeyRef> = new.map(|id| PublicKeyRef::Planned(id.clone())).into_iter().collect();
     if request.wait_for_tokens.is_some() {
         keys.extend(file.content.public_keys.iter().flatten().cloned().map(PublicKeyRef::Existing));
     }
@@ -246,13 +259,7 @@ fn kubeconfig_plan<'a>(
             }
             _ => Vec::new(),
         };
-        let key = issuance
-            .key_places
-            .iter()
-            .find(|(node, path, name, _)| {
-                *node == file.node.name && path == file.path && name.as_deref() == Some(&user.name)
-            })
-            .map(|(_, _, _, id)| id.clone());
+        let key = issuance.key_at(&file.node.name, file.path, Some(&user.name)).cloned();
         if !certificates.is_empty() || key.is_some() {
             clients.push((user.name.clone(), certificates, key));
         }
@@ -267,6 +274,10 @@ fn refuse_loss(file: &Held<'_>) -> Result<(), Failure> {
     if let Some(damage) = file.damage() {
         return Err(Failure::failed(format!("{}: it has to be written anew, but {damage}", place()))
             .hint("take the damaged part out of the file, or move the file away"));
+    }
+    if file.content.is_der && file.content.certificates().next().is_none() {
+        return Err(Failure::failed(format!("{}: it holds a bare DER key, which kubepki does not write", place()))
+            .hint("put the key there as PEM: `openssl pkey -inform der -in FILE -out FILE.pem`"));
     }
     let holds_certificates = file.content.certificates().next().is_some();
     if holds_certificates && !(file.content.requests.is_empty() && file.content.public_keys.is_empty()) {
@@ -314,34 +325,31 @@ fn describe(planned: &mut PlannedFile, leading: Option<&Certificate>, issuance: 
     planned.not_after = Some(end.unwrap_or_else(|| leading.not_after()));
 }
 
-/// Everything that was asked for and stays as it is.
-fn left_alone<'a>(inventory: &Inventory<'a>, selection: &Selection) -> Vec<(&'a str, PlannedFile)> {
+/// Everything that was asked for and stays as it is, by node.
+fn left_alone<'a>(inventory: &Inventory<'a>, selection: &Selection) -> BTreeMap<&'a str, Vec<PlannedFile>> {
     let authorities = inventory.authorities.iter().map(|it| (&it.homes, it.certificate)).zip(&selection.authorities);
     let leaves = inventory.leaves.iter().map(|it| (&it.homes, it.certificate)).zip(&selection.leaves);
-    let unchanged = |(homes, certificate): (&Vec<Home<'a>>, &Certificate)| {
-        let home = homes.first()?;
-        let planned = PlannedFile {
-            path: home.path.to_path_buf(),
-            name: home.name.clone(),
-            action: FileAction::Unchanged,
-            content: None,
-            mode: SECRET,
-            seen: None,
-            old_serial_number: Some(certificate.serial().to_string()),
-            not_after: Some(certificate.not_after()),
-        };
-        Some((home.node.name.as_str(), planned))
-    };
-    authorities
-        .chain(leaves)
-        .filter(|(_, fate)| matches!(fate, Fate::Left(_)))
-        .filter_map(|(found, _)| unchanged(found))
-        .collect()
+    let mut left: BTreeMap<&'a str, Vec<PlannedFile>> = BTreeMap::new();
+    for ((homes, certificate), fate) in authorities.chain(leaves) {
+        if let (Some(home), Fate::Left(_)) = (homes.first(), fate) {
+            left.entry(&home.node.name).or_default().push(PlannedFile {
+                path: home.path.to_path_buf(),
+                name: home.name.clone(),
+                action: FileAction::Unchanged,
+                content: None,
+                mode: SECRET,
+                seen: None,
+                old_serial_number: Some(certificate.serial().to_string()),
+                not_after: Some(certificate.not_after()),
+            });
+        }
+    }
+    left
 }
 
 /// The place in the order of a file about the key or certificate `id`.
 fn rank(issuance: &Issuance, id: Option<&Id>, kind: Option<Kind>, part: u8) -> Rank {
-    let pair = id.and_then(|id| issuance.certificates.iter().position(|plan| plan.id == *id || plan.key == *id));
+    let pair = id.and_then(|id| issuance.position(id));
     match (pair, kind) {
         (_, Some(Kind::ServiceAccount)) => (0, 0, part),
         (Some(at), _) if issuance.authorities.contains(&issuance.certificates[at].id) => (1, at, part),
@@ -350,10 +358,6 @@ fn rank(issuance: &Issuance, id: Option<&Id>, kind: Option<Kind>, part: u8) -> R
         (None, _) if id.is_some() => (0, 0, part),
         (None, _) => (4, 0, part),
     }
-}
-
-fn is_combined(inventory: &Inventory<'_>, node: &str, path: &Path) -> bool {
-    inventory.files.iter().any(|file| file.node.name == node && file.path == path)
 }
 
 fn inventory_name(inventory: &Inventory<'_>, node: &str, key: &Path, id: &str) -> String {

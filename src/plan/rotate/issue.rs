@@ -1,7 +1,7 @@
 //! Fates to keys and certificates: what is made, who signs it, and what takes the place of what.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
 use time::OffsetDateTime;
 
@@ -25,8 +25,8 @@ pub(super) struct Issuance {
     pub certificates: Vec<CertificatePlan>,
     /// By the SHA-256 of an old certificate, the one that takes its place.
     pub instead: HashMap<[u8; 32], Id>,
-    /// Where new keys go, by node.
-    pub key_places: Vec<(String, PathBuf, Option<String>, Id)>,
+    /// Where new keys go: node, file, and the user entry in a kubeconfig.
+    pub key_places: HashMap<(String, PathBuf, Option<String>), Id>,
     /// When each new certificate ends.
     pub ends: HashMap<Id, OffsetDateTime>,
     /// What new certificates say otherwise than the old ones, by node and file.
@@ -38,6 +38,10 @@ pub(super) struct Issuance {
     /// Which of the certificates are authorities'.
     pub authorities: Vec<Id>,
     periods: HashMap<usize, Period>,
+    /// Every id of a key or certificate, with the certificate's position for keys as well.
+    positions: HashMap<Id, usize>,
+    /// Ids of keys that certify nothing new.
+    loose_keys: HashSet<Id>,
     /// By the old public key, the key that takes its place: certificates that share one go on sharing one.
     key_instead: HashMap<Vec<u8>, Id>,
 }
@@ -81,10 +85,11 @@ impl Issuance {
                 let algorithm = algorithm(&kind, request, key.name)?;
                 let id = issuance.unused(key.name.to_owned());
                 issuance.keys.push(KeyPlan { id: id.clone(), source: KeySource::New(algorithm) });
+                issuance.loose_keys.insert(id.clone());
                 if let Ok(found) = found {
                     issuance.token_keys.insert(found.public_key.clone(), id.clone());
                 }
-                issuance.key_places.push((key.node.name.clone(), path.to_path_buf(), None, id));
+                issuance.key_places.insert((key.node.name.clone(), path.to_path_buf(), None), id);
             }
         }
         Ok(issuance)
@@ -201,6 +206,9 @@ impl Issuance {
 
     fn push(&mut self, id: Id, key: Id, basis: Basis, issuer: IssuerPlan, period: Period) {
         let Period { not_before, not_after, .. } = period;
+        let position = self.certificates.len();
+        self.positions.insert(id.clone(), position);
+        self.positions.entry(key.clone()).or_insert(position);
         self.certificates.push(CertificatePlan { id, key, basis, issuer, not_before, not_after });
     }
 
@@ -237,9 +245,9 @@ impl Issuance {
                 other => other.place().filter(|_| index == 0),
             };
             match place {
-                Some(KeyPlace::File(path)) => self.key_places.push((node, path, None, id.to_owned())),
+                Some(KeyPlace::File(path)) => drop(self.key_places.insert((node, path, None), id.to_owned())),
                 Some(KeyPlace::Kubeconfig(path, user)) => {
-                    self.key_places.push((node, path.to_path_buf(), Some(user.to_owned()), id.to_owned()));
+                    self.key_places.insert((node, path.to_path_buf(), Some(user.to_owned())), id.to_owned());
                 }
                 None => {}
             }
@@ -264,6 +272,7 @@ impl Issuance {
         let key = known.unwrap_or_else(|| {
             let id = self.unused(format!("{} (kept)", authority.name()));
             self.keys.push(KeyPlan { id: id.clone(), source });
+            self.loose_keys.insert(id.clone());
             id
         });
         Ok(IssuerPlan::Existing { certificate: Box::new(authority.certificate.clone()), key })
@@ -271,14 +280,21 @@ impl Issuance {
 
     /// An id that no key or certificate has yet.
     fn unused(&self, wanted: String) -> Id {
-        let is_taken = |id: &String| {
-            self.keys.iter().any(|key| key.id == *id)
-                || self.certificates.iter().any(|certificate| certificate.id == *id)
-        };
+        let is_taken = |id: &String| self.positions.contains_key(id) || self.loose_keys.contains(id);
         if !is_taken(&wanted) {
             return wanted;
         }
         (2..=u32::MAX).map(|number| format!("{wanted} {number}")).find(|id| !is_taken(id)).unwrap_or(wanted)
+    }
+
+    /// The position of a certificate, or of the first certificate of a key, in the order of issuing.
+    pub(super) fn position(&self, id: &str) -> Option<usize> {
+        self.positions.get(id).copied()
+    }
+
+    /// The new key for that place.
+    pub(super) fn key_at(&self, node: &str, path: &Path, user: Option<&str>) -> Option<&Id> {
+        self.key_places.get(&(node.to_owned(), path.to_path_buf(), user.map(str::to_owned)))
     }
 }
 

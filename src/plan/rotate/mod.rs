@@ -74,11 +74,6 @@ pub fn plan(snapshot: &Snapshot, request: &Request, now: OffsetDateTime) -> Resu
     Ok(blueprint)
 }
 
-/// The names that `--only` takes for what `snapshot` shows, for completion.
-pub fn known_names(snapshot: &Snapshot) -> Vec<String> {
-    scope::known_names(&Inventory::of(snapshot).candidates())
-}
-
 /// What is replaced and shared by all nodes of a cluster.
 fn shared_names(inventory: &Inventory<'_>, selection: &Selection) -> Vec<String> {
     let authorities = inventory.authorities.iter().zip(&selection.authorities);

@@ -3,6 +3,8 @@
 //! Everything that stands in the way is found here, before anything is planned: keys that do not fit, authorities that
 //! have ended, damaged files. What can be left as it is without harm is left, with the reason.
 
+use std::collections::BTreeMap;
+
 use time::OffsetDateTime;
 
 use super::fate::{Fate, Left};
@@ -158,21 +160,28 @@ impl Selection {
 
     /// Selects whatever has the same private key as something that gets a new one.
     fn follow_shared_keys(&mut self, inventory: &Inventory<'_>) -> Result<(), Failure> {
-        let replaced = |selection: &Self| -> Vec<usize> {
-            (0..inventory.leaves.len()).filter(|at| selection.leaves[*at].has_new_key()).collect()
-        };
-        for with in replaced(self) {
-            for (at, other) in inventory.leaves.iter().enumerate() {
-                let one = &inventory.leaves[with];
-                if self.leaves[at].is_new() || !other.certificate.certifies(one.certificate.public_key()) {
+        let mut by_key: BTreeMap<&[u8], Vec<usize>> = BTreeMap::new();
+        for (at, leaf) in inventory.leaves.iter().enumerate() {
+            by_key.entry(leaf.certificate.public_key()).or_default().push(at);
+        }
+        let twins: Vec<(usize, &Vec<usize>)> = by_key
+            .values()
+            .filter(|leaves| leaves.len() > 1)
+            .flat_map(|leaves| leaves.iter().map(move |at| (*at, leaves)))
+            .filter(|(at, _)| self.leaves[*at].has_new_key())
+            .collect();
+        for (with, leaves) in twins {
+            for at in leaves.iter().copied() {
+                let (one, other) = (&inventory.leaves[with], &inventory.leaves[at]);
+                if self.leaves[at].is_new() {
                     continue;
                 }
                 // A copy of a former certificate, without a key of its own, is nobody's pair.
-                let shares = |home: &Home<'_>, with: &Home<'_>| {
+                let is_shared = |home: &Home<'_>, with: &Home<'_>| {
                     let same_place = home.key.place().is_some() && home.key.place() == with.key.place();
                     same_place && home.node.name == with.node.name
                 };
-                if !other.homes.iter().any(|home| one.homes.iter().any(|with| shares(home, with))) {
+                if !other.homes.iter().any(|home| one.homes.iter().any(|with| is_shared(home, with))) {
                     continue;
                 }
                 let signer = match other.issued {

@@ -44,8 +44,9 @@ pub(super) fn parse(text: &str) -> Result<Moment, String> {
     if let Ok(at) = OffsetDateTime::parse(&upper, &Rfc3339) {
         return Ok(Moment::Fixed(at.to_offset(time::UtcOffset::UTC)));
     }
-    let spaced = upper.replace('T', " ");
-    let spaced = spaced.trim_end_matches('Z').trim_end_matches(" UTC").trim_end();
+    let plain = upper.trim_end_matches('Z').trim_end_matches("UTC").trim_end();
+    let spaced = plain.replacen('T', " ", 1);
+    let spaced = spaced.as_str();
     if let Ok(date) = Date::parse(spaced, format_description!("[year]-[month]-[day]")) {
         return Ok(Moment::Fixed(date.midnight().assume_utc()));
     }

@@ -120,6 +120,8 @@ pub fn run(args: &CheckExpiryArgs, session: &mut Session) -> anyhow::Result<Exit
             other => other,
         };
     };
+    // Ctrl-C ends the watching, not the program in the middle of a page.
+    session.interrupt.listen()?;
     loop {
         session.ui.clear()?;
         let code = once(args, session)?;

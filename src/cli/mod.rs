@@ -87,7 +87,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whether it must not be torn away in the middle.
+    /// Whether it must never be torn away in the middle.
     fn changes_something(&self) -> bool {
         match self {
             Self::CreateCerts(_) | Self::GetCredentials(_) | Self::RotateCerts(_) => true,

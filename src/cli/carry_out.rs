@@ -4,6 +4,9 @@
 
 use std::path::PathBuf;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
 use anyhow::Context as _;
 
 use super::backup_copy;
@@ -122,11 +125,17 @@ impl<'a> Crew<'a> {
     }
 
     fn mint(&self, blueprint: &Blueprint, nodes: &[&dyn Node]) -> anyhow::Result<mint::Minted> {
-        let bar = Progress::start(&self.session.ui, "making keys", blueprint.new_keys());
+        let new = blueprint.new_keys();
+        let bar = Progress::start(&self.session.ui, "making keys", new);
+        let (begun, made) = (Instant::now(), AtomicUsize::new(0));
         let tell = |event: mint::Event<'_>| {
             if let mint::Event::KeyMade { id } = event {
                 bar.advance();
                 self.session.ui.step(&format!("made the key of {id}"));
+                if made.fetch_add(1, Ordering::Relaxed) + 1 == new {
+                    let seconds = begun.elapsed().as_secs_f64();
+                    self.session.ui.step(&format!("made {new} keys in {seconds:.3} s"));
+                }
             }
         };
         mint::mint(blueprint, &|source| existing::key(nodes, source), &tell)

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
 use super::blueprint::{
-    Basis, Blueprint, CertificatePlan, CertificateRef, FileContent, IssuerPlan, KeyPlan, KeySource, NodeBlueprint,
-    PlannedFile,
+    Basis, Blueprint, CertificatePlan, CertificateRef, FileContent, Id, IssuerPlan, KeyPlan, KeySource, KubeconfigPlan,
+    NodeBlueprint, PlannedFile,
 };
 use super::compare;
 use super::operation::FileAction;
@@ -45,7 +45,7 @@ pub struct Request<'a> {
     pub spec: &'a Spec,
     /// What is there.
     pub snapshot: &'a Snapshot,
-    /// The control-plane nodes, the first one first.
+    /// The control-plane nodes.
     pub nodes: &'a [Place],
     /// The moment of issuing.
     pub now: OffsetDateTime,
@@ -64,6 +64,8 @@ pub struct Request<'a> {
 pub struct Place {
     /// The node's name in the snapshot.
     pub node: String,
+    /// Whether it is the first control-plane node of its cluster.
+    pub is_first: bool,
     /// What templates stand for there.
     pub values: NodeValues,
     /// The PKI folder.
@@ -110,8 +112,8 @@ pub fn create(request: &Request<'_>) -> Result<Blueprint, Refusal> {
             builder.service_account(entry);
         }
     }
-    for (index, place) in request.nodes.iter().enumerate() {
-        builder.kubeconfigs(place, index == 0)?;
+    for place in request.nodes {
+        builder.kubeconfigs(place)?;
     }
     builder.finish()
 }
@@ -289,6 +291,20 @@ impl<'a> Builder<'a> {
         true
     }
 
+    /// Drops keys that nothing needs, so that no key is read in vain.
+    fn forget_idle_keys(&mut self) {
+        let blueprint = &self.blueprint;
+        let files = blueprint.nodes.iter().flat_map(|node| &node.files);
+        let mut needed: HashSet<Id> = files.filter_map(|file| key_of(file.content.as_ref()?)).cloned().collect();
+        for plan in &blueprint.certificates {
+            needed.insert(plan.key.clone());
+            if let IssuerPlan::Existing { key, .. } = &plan.issuer {
+                needed.insert(key.clone());
+            }
+        }
+        self.blueprint.keys.retain(|key| needed.contains(&key.id));
+    }
+
     pub(super) fn finish(self) -> Result<Blueprint, Refusal> {
         let (blueprint, problems) = self.finish_partly();
         if problems.is_empty() { Ok(blueprint) } else { Err(Refusal::Problems(problems)) }
@@ -301,8 +317,17 @@ impl<'a> Builder<'a> {
             let restarts = Vec::new();
             self.blueprint.nodes.push(NodeBlueprint { node: place.node.clone(), files, restarts });
         }
+        self.forget_idle_keys();
         self.advise();
         (self.blueprint, self.problems)
+    }
+}
+
+/// The key whose content a file is.
+fn key_of(content: &FileContent) -> Option<&Id> {
+    match content {
+        FileContent::PrivateKey(id) | FileContent::Kubeconfig(KubeconfigPlan::New { client: (_, id), .. }) => Some(id),
+        _ => None,
     }
 }
 

@@ -33,6 +33,7 @@ fn plan(root: &TestRoot, spec: &Spec) -> Blueprint {
         Snapshot { taken_at: NOW, nodes: vec![observe::node(&root.node, &Wanted::machine(Keys::PublicHalf), NOW)] };
     let place = Place {
         node: root.node.name().to_owned(),
+        is_first: true,
         values: NodeValues { name: "cp1".into(), address: "10.0.0.5".parse().unwrap() },
         pki_dir: PathBuf::from("/etc/kubernetes/pki"),
         kubernetes_dir: Some(PathBuf::from("/etc/kubernetes")),

@@ -44,7 +44,8 @@ fn place(node: &TargetNode, target: &Target, spec: &Spec, session: &Session) -> 
     }
     Ok(Place {
         node: name.to_owned(),
-        values: NodeValues { name: node_name(node, target, spec)?, address: address(node, spec, session)? },
+        is_first: is_first(name, target),
+        values: NodeValues { name: node_name(node, target, spec)?, address: address(node, target, spec, session)? },
         pki_dir: node.layout.pki_dir.clone(),
         kubernetes_dir: node.layout.kubernetes_dir.clone(),
         illegible: std::collections::HashMap::new(),
@@ -68,8 +69,19 @@ fn node_name(node: &TargetNode, target: &Target, spec: &Spec) -> anyhow::Result<
     Ok(host)
 }
 
-fn address(node: &TargetNode, spec: &Spec, session: &Session) -> anyhow::Result<IpAddr> {
+/// Whether a node is the first control-plane node of its cluster, however few of them were chosen.
+fn is_first(name: &str, target: &Target) -> bool {
+    let nodes = target.cluster.iter().flat_map(|cluster| &cluster.spec.nodes);
+    nodes.into_iter().find(|node| node.role == Role::ControlPlane).is_none_or(|first| first.name == name)
+}
+
+fn address(node: &TargetNode, target: &Target, spec: &Spec, session: &Session) -> anyhow::Result<IpAddr> {
     if let Some(address) = spec.node.address.as_ref().and_then(|address| address.parse().ok()) {
+        return Ok(address);
+    }
+    let mut listed = target.cluster.iter().flat_map(|cluster| &cluster.spec.nodes);
+    let host = listed.find(|listed| listed.name == node.node.name()).and_then(|listed| listed.host.parse().ok());
+    if let Some(address) = host {
         return Ok(address);
     }
     let loopback = IpAddr::from([127, 0, 0, 1]);

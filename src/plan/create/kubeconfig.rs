@@ -24,12 +24,12 @@ enum Found<'a> {
 
 impl<'a> Builder<'a> {
     /// Plans the kubeconfigs of one node.
-    pub(super) fn kubeconfigs(&mut self, place: &'a Place, is_first: bool) -> Result<(), Refusal> {
+    pub(super) fn kubeconfigs(&mut self, place: &'a Place) -> Result<(), Refusal> {
         let Some(folder) = &place.kubernetes_dir else { return Ok(()) };
         for entry in &self.request.spec.kubeconfigs {
             let path = folder.join(&*entry.path);
             let follows = self.replaced.contains(&*entry.issuer) && self.is_there(place, &path);
-            let is_wanted = self.is_wanted(&entry.name, entry.on_demand) && (is_first || !entry.first_node_only);
+            let is_wanted = self.is_wanted(&entry.name, entry.on_demand) && (place.is_first || !entry.first_node_only);
             if is_wanted || follows {
                 self.kubeconfig(place, entry, path)?;
             }

@@ -159,6 +159,11 @@ impl<'a> Builder<'a> {
         if self.request.only.is_empty() { !on_demand } else { self.is_named(name) }
     }
 
+    /// Whether a request is to be written even for a certificate that fits: how one of an external CA is renewed in time.
+    pub(super) fn is_request_wanted(&self, name: &str) -> bool {
+        self.request.csr_only && self.is_named(name)
+    }
+
     pub(super) fn is_named(&self, name: &str) -> bool {
         self.request.only.iter().any(|only| only == name)
     }

@@ -319,3 +319,32 @@ fn intermediates_may_follow_in_the_same_file() {
     let run = made.create(&["--yes", "--only", "apiserver"], &QUICK).expect(0);
     assert!(run.out.contains("nothing to change"), "{run:?}");
 }
+
+#[test]
+fn a_certificate_of_an_external_authority_is_renewed_before_it_ends() {
+    if !is_there(TEST) {
+        return;
+    }
+    let external = External::new();
+    let made = &external.made;
+    made.create(&["--yes"], &QUICK).expect(0);
+    let sign_both = |serial: &str| {
+        external.sign(&made.pki("apiserver.csr"), "apiserver.crt", &["-set_serial", serial]);
+        external.sign(&made.kubernetes("admin.conf.csr"), "admin.conf.crt", &["-set_serial", serial]);
+    };
+    let named = ["--only", "apiserver,admin.conf"];
+    sign_both("0x1111");
+    external.import(&named).expect(0);
+    let key = std::fs::read(made.pki("apiserver.key")).unwrap();
+    assert!(made.create(&named, &QUICK).expect(0).out.contains("nothing to change"));
+    made.create(&[&["--yes", "--csr-only"][..], &named].concat(), &QUICK).expect(0);
+    // Nothing in use has changed so far.
+    assert!(made.create(&named, &QUICK).expect(0).out.contains("nothing to change"));
+    sign_both("0x2222");
+    external.import(&named).expect(0);
+    let serial = |path: &Path| openssl(&["x509", "-noout", "-serial", "-in", path.to_str().unwrap()]);
+    assert_eq!(serial(&made.pki("apiserver.crt")).trim(), "serial=2222");
+    assert_eq!(serial(&made.client_of("admin.conf")).trim(), "serial=2222");
+    assert_eq!(std::fs::read(made.pki("apiserver.key")).unwrap(), key);
+    assert!(made.create(&named, &QUICK).expect(0).out.contains("nothing to change"));
+}

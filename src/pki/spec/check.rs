@@ -315,6 +315,17 @@ mod tests {
     }
 
     #[test]
+    fn a_damaged_document_is_an_error_or_another_spec_but_never_a_panic() {
+        let whole = crate::pki::profile::Profile::AksArc.document().as_bytes();
+        for cut in (0..whole.len()).step_by(11) {
+            let _ = Spec::read(&whole[..cut], None);
+            let mut flipped = whole.to_vec();
+            flipped[cut] ^= 1 << (cut % 8);
+            let _ = Spec::read(&flipped, None);
+        }
+    }
+
+    #[test]
     fn bombs_and_rubbish_are_refused() {
         assert!(
             Spec::read(&vec![b'#'; super::super::LARGEST + 1], None).is_err_and(|e| e.message.contains("1024 KiB"))

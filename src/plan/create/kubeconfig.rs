@@ -17,7 +17,7 @@ enum Found<'a> {
     /// A key that waits for its certificate, as `--csr-only` leaves it.
     Waiting(&'a User, &'a FoundKey),
     /// Something that fits.
-    Fits,
+    Fits(&'a User),
     /// Something else.
     Differs(Vec<String>),
 }
@@ -49,10 +49,13 @@ impl<'a> Builder<'a> {
         let mut waiting = None;
         match self.kubeconfig_found(place, &path, &wanted, &entry.issuer, &standing) {
             Found::Nothing => {}
-            Found::Fits => {
-                self.keep(place, path, &entry.name);
-                return Ok(());
-            }
+            Found::Fits(user) => match user.key.key().filter(|_| self.is_request_wanted(&entry.name)) {
+                Some(key) => waiting = Some((user, key)),
+                None => {
+                    self.keep(place, path, &entry.name);
+                    return Ok(());
+                }
+            },
             Found::Waiting(user, key) => waiting = Some((user, key)),
             Found::Differs(words) => {
                 if !self.may_replace(place, &[&path], &entry.name, &words) {
@@ -136,7 +139,7 @@ impl<'a> Builder<'a> {
                 }
             }
         }
-        if words.is_empty() { Found::Fits } else { Found::Differs(words) }
+        if words.is_empty() { Found::Fits(user) } else { Found::Differs(words) }
     }
 }
 

@@ -43,12 +43,12 @@ impl<'a> Builder<'a> {
         let key = self.usable_key(place, &files.key, &wanted);
         let keeps_key = if self.is_there(place, &files.certificate) {
             let words = self.leaf_words(place, files, &wanted, &entry.issuer, &standing);
-            if words.is_empty() {
+            if words.is_empty() && !self.is_request_wanted(&entry.name) {
                 self.keep(place, files.key.clone(), &entry.name);
                 self.keep(place, files.certificate.clone(), &entry.name);
                 return Ok(());
             }
-            if !self.may_replace(place, &[&files.certificate, &files.key], &entry.name, &words) {
+            if !words.is_empty() && !self.may_replace(place, &[&files.certificate, &files.key], &entry.name, &words) {
                 return Ok(());
             }
             // Until the signed certificate comes back the old one stays in use, and with it its key.

@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use time::macros::datetime;
 use time::{Duration, OffsetDateTime};
 
 /// A positive length of time with second precision.
@@ -103,6 +104,9 @@ pub fn backdating(validity: Lifetime) -> Lifetime {
 
 const MOST_BACKDATING: Duration = Duration::minutes(5);
 
+/// The last second of certificates that are not to end (RFC 5280 section 4.1.2.5), and the last there is.
+const NO_END: OffsetDateTime = datetime!(9999-12-31 23:59:59 UTC);
+
 /// First and last second of a certificate issued at `now` for `validity`; the backdating comes on top.
 pub fn period(now: OffsetDateTime, validity: Lifetime) -> (OffsetDateTime, OffsetDateTime) {
     (now - backdating(validity).0, now + validity.0)
@@ -118,7 +122,7 @@ pub fn period_backdated(
 }
 
 /// The period of a certificate issued at `now` that is valid for as long, backdating included, as one from `not_before`
-/// to `not_after`. Renewing again and again changes nothing about the length.
+/// to `not_after`. Renewing again and again changes nothing about the length; one without an end has none again.
 pub fn same_period(
     now: OffsetDateTime,
     not_before: OffsetDateTime,
@@ -127,7 +131,7 @@ pub fn same_period(
     let whole = (not_after - not_before).max(Duration::ZERO);
     let share = Duration::seconds(whole.whole_seconds() / 11);
     let start = now - MOST_BACKDATING.min(share);
-    (start, start + whole)
+    (start, start.checked_add(whole).unwrap_or(NO_END))
 }
 
 /// When something counts as due: so much of its lifetime is used, or so little is left.
@@ -202,7 +206,6 @@ impl fmt::Display for Threshold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use time::macros::datetime;
 
     #[test]
     fn lengths_are_read_and_written() {
@@ -237,6 +240,14 @@ mod tests {
         // 365 days and five minutes, as kubeadm has them.
         assert_eq!(period(now, Lifetime::days(365)).0, datetime!(2026-06-01 11:55 UTC));
         assert_eq!(same_period(now, now, now), (now, now));
+    }
+
+    #[test]
+    fn certificates_without_an_end_are_renewed_without_an_end() {
+        let now = datetime!(2026-06-01 12:00 UTC);
+        for from in [datetime!(2020-01-01 0:00 UTC), datetime!(0000-01-01 0:00 UTC)] {
+            assert_eq!(same_period(now, from, NO_END), (now - MOST_BACKDATING, NO_END));
+        }
     }
 
     #[test]

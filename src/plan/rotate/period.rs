@@ -48,7 +48,7 @@ impl Period {
         let wanted = match request.validity {
             Some(validity) => lifetime::period(now, validity),
             None if was_cut(inventory, leaf) => match usual_length(inventory, leaf.issued) {
-                Some(length) => lifetime::same_period(now, now, now + length),
+                Some(length) => lifetime::same_period(now, now, now.saturating_add(length)),
                 None => lifetime::period(now, USUAL),
             },
             None => lifetime::same_period(now, old.not_before(), old.not_after()),

@@ -61,6 +61,17 @@ fn key_of(value: &[u8]) -> Option<&[u8]> {
     (tag == 0x0a && length < 0x80).then(|| rest.get(..usize::from(length))).flatten()
 }
 
+/// Bytes of a database that are still to be seen. In a sound one every page hangs in one place: whoever sees more bytes
+/// than there are goes round in circles.
+struct Unseen(usize);
+
+impl Unseen {
+    fn take(&mut self, key: usize, value: usize) -> Option<()> {
+        self.0 = self.0.checked_sub(HEADER.checked_add(key)?.checked_add(value)?)?;
+        Some(())
+    }
+}
+
 /// A database file of which the newest consistent state is read.
 struct File<'a> {
     bytes: &'a [u8],
@@ -82,7 +93,8 @@ impl<'a> File<'a> {
     /// Hands every key and value of a bucket at the top to `each`, in order. A bucket that is not there has none.
     fn bucket(&self, name: &[u8], each: &mut dyn FnMut(&'a [u8], &'a [u8])) -> Option<()> {
         let mut root = None;
-        self.walk(self.root, 0, &mut |key, value| {
+        let mut unseen = Unseen(self.bytes.len());
+        self.walk(self.root, 0, &mut unseen, &mut |key, value| {
             if key == name {
                 root = Some(value);
             }
@@ -90,17 +102,29 @@ impl<'a> File<'a> {
         let Some(value) = root else { return Some(()) };
         match u64_at(value, 0)? {
             // A small bucket lies inside its own entry, as a page without a place in the file.
-            0 => self.page(value.get(HEADER..)?, 0, each),
-            page => self.walk(page, 0, each),
+            0 => self.page(value.get(HEADER..)?, 0, &mut unseen, each),
+            page => self.walk(page, 0, &mut unseen, each),
         }
     }
 
-    fn walk(&self, page: u64, depth: usize, each: &mut dyn FnMut(&'a [u8], &'a [u8])) -> Option<()> {
+    fn walk(
+        &self,
+        page: u64,
+        depth: usize,
+        unseen: &mut Unseen,
+        each: &mut dyn FnMut(&'a [u8], &'a [u8]),
+    ) -> Option<()> {
         let start = usize::try_from(page).ok()?.checked_mul(self.page_size)?;
-        self.page(self.bytes.get(start..)?, depth, each)
+        self.page(self.bytes.get(start..)?, depth, unseen, each)
     }
 
-    fn page(&self, page: &'a [u8], depth: usize, each: &mut dyn FnMut(&'a [u8], &'a [u8])) -> Option<()> {
+    fn page(
+        &self,
+        page: &'a [u8],
+        depth: usize,
+        unseen: &mut Unseen,
+        each: &mut dyn FnMut(&'a [u8], &'a [u8]),
+    ) -> Option<()> {
         if depth > DEEPEST {
             return None;
         }
@@ -109,10 +133,12 @@ impl<'a> File<'a> {
             let element = page.get(HEADER + index * HEADER..)?;
             if flags & LEAF != 0 {
                 let (at, key, value) = (size_at(element, 4)?, size_at(element, 8)?, size_at(element, 12)?);
+                unseen.take(key, value)?;
                 let end = at.checked_add(key)?;
                 each(element.get(at..end)?, element.get(end..end.checked_add(value)?)?);
             } else if flags & BRANCH != 0 {
-                self.walk(u64_at(element, 8)?, depth + 1, each)?;
+                unseen.take(0, 0)?;
+                self.walk(u64_at(element, 8)?, depth + 1, unseen, each)?;
             } else {
                 return None;
             }
@@ -160,6 +186,26 @@ mod tests {
         assert_eq!(read(b""), None);
         assert_eq!(read(&[0; 8192]), None);
         assert_eq!(read(b"-----BEGIN CERTIFICATE-----"), None);
+    }
+
+    #[test]
+    fn pages_that_hang_in_more_than_one_place_are_no_answer() {
+        // A meta page with root 2, then branches that lead to the next page twice each, and a leaf without entries.
+        let last = DEEPEST + 2;
+        let mut file = vec![0; (last + 1) * 512];
+        let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
+        put(8, &META.to_le_bytes());
+        put(16, &MAGIC.to_le_bytes());
+        put(24, &512_u32.to_le_bytes());
+        put(32, &2_u64.to_le_bytes());
+        for page in 2..last {
+            put(page * 512 + 8, &[&BRANCH.to_le_bytes()[..], &2_u16.to_le_bytes()].concat());
+            for element in 1..=2 {
+                put(page * 512 + element * HEADER + 8, &(page as u64 + 1).to_le_bytes());
+            }
+        }
+        put(last * 512 + 8, &LEAF.to_le_bytes());
+        assert_eq!(read(&file), None);
     }
 
     #[test]

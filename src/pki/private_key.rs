@@ -245,7 +245,10 @@ fn ec_public_key(der: &[u8]) -> Result<Vec<u8>, yasna::ASN1Error> {
         reader.read_sequence(|sequence| {
             sequence.next().read_u8()?;
             drop(Zeroizing::new(sequence.next().read_bytes()?));
-            let curve = sequence.next().read_tagged(Tag::context(0), |curve| curve.read_oid())?;
+            // Copied as it stands: not every identifier that can be read can be written.
+            let (_, curve) = sequence
+                .next()
+                .read_tagged(Tag::context(0), |curve| curve.read_with_buffer(|curve| curve.read_oid()))?;
             let key = sequence.next().read_tagged(Tag::context(1), |key| key.read_bitvec_bytes())?;
             Ok((curve, key))
         })
@@ -254,7 +257,7 @@ fn ec_public_key(der: &[u8]) -> Result<Vec<u8>, yasna::ASN1Error> {
         writer.write_sequence(|sequence| {
             sequence.next().write_sequence(|algorithm| {
                 algorithm.next().write_oid(&ObjectIdentifier::from_slice(EC_PUBLIC_KEY));
-                algorithm.next().write_oid(&curve);
+                algorithm.next().write_der(curve);
             });
             sequence.next().write_bitvec_bytes(&bits, length);
         });
@@ -264,6 +267,22 @@ fn ec_public_key(der: &[u8]) -> Result<Vec<u8>, yasna::ASN1Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_curve_of_a_key_may_have_any_identifier() {
+        // 2.18446744073709551535, the largest whose first two numbers fit in 64 bits.
+        let curve = [6, 10, 0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+        let key = yasna::construct_der(|writer| {
+            writer.write_sequence(|sequence| {
+                sequence.next().write_u8(1);
+                sequence.next().write_bytes(&[1; 32]);
+                sequence.next().write_tagged(Tag::context(0), |inner| inner.write_der(&curve));
+                sequence.next().write_tagged(Tag::context(1), |inner| inner.write_bitvec_bytes(&[4; 65], 520));
+            });
+        });
+        let half = public_half(pem_file::encode("EC PRIVATE KEY", &key).as_bytes()).expect("it says its public key");
+        assert!(half.windows(curve.len()).any(|window| window == curve));
+    }
 
     #[test]
     fn new_keys_are_written_in_kubeadms_form_and_read_back() {

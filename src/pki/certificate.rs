@@ -15,7 +15,7 @@ use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::algorithm::KeyKind;
-use super::der::{Extension, OID_AKI, Oid};
+use super::der::{Extension, OID_AKI};
 use super::name::Name;
 use super::san::San;
 use super::usage::{ExtendedKeyUsage, KeyUsage};
@@ -80,7 +80,7 @@ impl Certificate {
             unreadable_extensions: Vec::new(),
         };
         for extension in parsed.iter_extensions() {
-            let oid = numbers(&extension.oid);
+            let oid = extension.oid.as_bytes().to_vec();
             certificate.extensions.push(Extension {
                 oid,
                 critical: extension.critical,
@@ -169,7 +169,7 @@ impl Certificate {
     }
 
     /// The extension with that object identifier.
-    pub fn extension(&self, oid: &[u64]) -> Option<&Extension> {
+    pub fn extension(&self, oid: &[u8]) -> Option<&Extension> {
         self.extensions.iter().find(|extension| extension.oid == oid)
     }
 
@@ -334,10 +334,6 @@ fn algorithms_agree(der: &[u8]) -> bool {
 fn element(der: &[u8]) -> Result<&[u8], asn1_rs::Err<asn1_rs::Error>> {
     let (rest, _) = Any::from_der(der)?;
     Ok(&der[..der.len() - rest.len()])
-}
-
-fn numbers(oid: &ParsedOid<'_>) -> Oid {
-    oid.iter().map_or_else(Vec::new, Iterator::collect)
 }
 
 /// The kind of a `SubjectPublicKeyInfo`.

@@ -3,7 +3,6 @@
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer as _;
-use yasna::models::ObjectIdentifier;
 use yasna::{DERWriter, Tag};
 
 use super::der::{self, Extension};
@@ -48,7 +47,7 @@ pub fn request(template: &Template, key: &PrivateKey) -> Result<String, KeyError
 
 fn extension_request<'a>(writer: DERWriter<'_>, extensions: impl Iterator<Item = &'a Extension>) {
     writer.write_sequence(|attribute| {
-        attribute.next().write_oid(&ObjectIdentifier::from_slice(der::OID_EXTENSION_REQUEST));
+        der::write_oid(attribute.next(), der::OID_EXTENSION_REQUEST);
         attribute.next().write_set_of(|values| {
             values.next().write_sequence(|list| extensions.for_each(|extension| extension.write(list.next())));
         });

@@ -148,7 +148,7 @@ impl Template {
         self
     }
 
-    fn put(&mut self, oid: &[u64], extension: Option<Extension>) {
+    fn put(&mut self, oid: &[u8], extension: Option<Extension>) {
         let at = self.extensions.iter().position(|known| known.oid == oid);
         match (at, extension) {
             (Some(at), Some(extension)) => self.extensions[at] = extension,
@@ -319,7 +319,7 @@ mod tests {
         assert_eq!(leaf.key_usage(), Some(KeyUsage::LEAF));
         assert!(!leaf.is_ca() && ca.is_ca());
         assert_eq!(leaf.not_after(), validity().1);
-        let order: Vec<&[u64]> = leaf.extensions().iter().map(|extension| extension.oid.as_slice()).collect();
+        let order: Vec<&[u8]> = leaf.extensions().iter().map(|extension| extension.oid.as_slice()).collect();
         assert_eq!(
             order,
             [der::OID_KEY_USAGE, der::OID_EXTENDED_KEY_USAGE, der::OID_BASIC_CONSTRAINTS, der::OID_AKI, der::OID_SAN]
@@ -340,6 +340,21 @@ mod tests {
         let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).expect("random source");
         let other = Template::renewing(&ca, key.public_key(), validity()).self_sign(&key).expect("own key");
         assert_ne!(other.subject_key_id(), ca.subject_key_id());
+    }
+
+    #[test]
+    fn a_renewal_keeps_extensions_whose_identifier_is_made_from_a_uuid() {
+        let (ca, ca_key) = authority(KeyAlgorithm::EcdsaP256);
+        let mut template = Template::renewing(&ca, ca.public_key(), validity());
+        // 2.25.340282366920938463463374607431768211455 (ITU-T X.667).
+        let mut oid = vec![0x69, 0x83];
+        oid.extend([0xff; 17]);
+        oid.push(0x7f);
+        template.extensions.push(Extension::new(&oid, false, vec![5, 0]));
+        let old = template.self_sign(&ca_key).expect("own key");
+        let new = Template::renewing(&old, ca.public_key(), validity()).self_sign(&ca_key).expect("own key");
+        assert_eq!(new.extensions(), template.extensions);
+        assert!(new.extension(&oid).is_some());
     }
 
     #[test]

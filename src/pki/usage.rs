@@ -6,8 +6,6 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use yasna::models::ObjectIdentifier;
 
-use super::der::Oid;
-
 /// Key usage bits in the order of RFC 5280 section 4.2.1.3; bit 0 is `digitalSignature`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyUsage(pub u16);
@@ -77,7 +75,7 @@ impl ExtendedKeyUsage {
         all
     }
 
-    pub(crate) fn oid(&self) -> Oid {
+    fn numbers(&self) -> Vec<u64> {
         match self {
             Self::ServerAuth => SERVER_AUTH.to_vec(),
             Self::ClientAuth => CLIENT_AUTH.to_vec(),
@@ -90,7 +88,7 @@ impl ExtendedKeyUsage {
         yasna::construct_der(|writer| {
             writer.write_sequence(|sequence| {
                 for usage in usages {
-                    sequence.next().write_oid(&ObjectIdentifier::from_slice(&usage.oid()));
+                    sequence.next().write_oid(&ObjectIdentifier::from_slice(&usage.numbers()));
                 }
             });
         })
@@ -120,7 +118,8 @@ impl FromStr for ExtendedKeyUsage {
             dotted => {
                 let numbers: Option<Vec<u64>> = dotted.split('.').map(|number| number.parse().ok()).collect();
                 match numbers.as_deref() {
-                    Some([0 | 1, 0..=39, ..] | [2, _, ..]) => Ok(Self::Other(dotted.to_owned())),
+                    // The first two numbers are encoded as one (X.690 section 8.19.4), which has to fit in 64 bits.
+                    Some([0 | 1, 0..=39, ..] | [2, 0..0xffff_ffff_ffff_ffaf, ..]) => Ok(Self::Other(dotted.to_owned())),
                     _ => Err(format!("unknown usage `{text}`; one of serverAuth, clientAuth or an object identifier")),
                 }
             }
@@ -155,6 +154,8 @@ mod tests {
     fn usages_are_read_in_kubernetes_spelling_too() {
         assert_eq!("server auth".parse(), Ok(ExtendedKeyUsage::ServerAuth));
         assert_eq!("1.3.6.1.5.5.7.3.4".parse(), Ok(ExtendedKeyUsage::Other("1.3.6.1.5.5.7.3.4".into())));
-        assert!("9.9".parse::<ExtendedKeyUsage>().is_err());
+        for wrong in ["9.9", "2", "2.18446744073709551615.1"] {
+            assert!(wrong.parse::<ExtendedKeyUsage>().is_err(), "{wrong}");
+        }
     }
 }

@@ -80,7 +80,9 @@ fn what_is_carried_over_is_carried_over_to_the_byte() {
     let odd = cluster.ca.issue_with("kube-apiserver", &["b", "a"], SERVER, &[], |template| {
         let names = ["DNS:cp1", "URI:spiffe://cluster/api", "IP:10.0.0.1"].map(|name| name.parse().unwrap());
         *template = template.clone().with_sans(&names);
-        template.extensions.push(kubepki::pki::der::Extension::new(&[1, 3, 6, 1, 4, 1, 99999, 1], false, vec![5, 0]));
+        // 1.3.6.1.4.1.99999.1
+        let oid = [0x2b, 6, 1, 4, 1, 0x86, 0x8d, 0x1f, 1];
+        template.extensions.push(kubepki::pki::der::Extension::new(&oid, false, vec![5, 0]));
     });
     cluster.put_pair("apiserver", &odd);
     let root = cluster.write();

@@ -7,14 +7,16 @@ use std::str::FromStr;
 
 use kubepki::node::probe::Endpoint;
 use kubepki::pki::algorithm::KeyAlgorithm;
+use kubepki::pki::issue::Template;
 use kubepki::pki::lifetime::{self, Lifetime, Threshold};
+use kubepki::pki::name::Name;
 use kubepki::pki::profile::Profile;
 use kubepki::pki::san::San;
 use kubepki::pki::spec::template;
 use kubepki::pki::usage::ExtendedKeyUsage;
 use kubepki::plan::rotate::scope::Scope;
 use kubepki::report::text::printable;
-use kubepki_fuzz::{NOW, assert_harmless};
+use kubepki_fuzz::{NOW, assert_harmless, key};
 use libfuzzer_sys::fuzz_target;
 
 fn round<T: FromStr<Err: Debug> + Display + PartialEq + Debug>(text: &str) -> Option<T> {
@@ -37,7 +39,9 @@ fuzz_target!(|text: &str| {
     round::<Endpoint>(text);
     round::<KeyAlgorithm>(text);
     round::<Profile>(text);
-    round::<ExtendedKeyUsage>(text);
+    if let Some(usage) = round::<ExtendedKeyUsage>(text) {
+        Template::leaf(Name::new("jane", &[]), &[usage], &[], key().public_key(), (NOW, NOW));
+    }
     let _ = text.parse::<Scope>();
     if template::check(text).is_ok() && !template::is_template(text) {
         assert_eq!(template::expand(text, |_| None).as_deref(), Ok(text));

@@ -8,6 +8,7 @@ use x509_parser::der_parser::asn1_rs::{Any, FromDer as _, Tag};
 use x509_parser::x509::X509Name;
 use yasna::DERWriter;
 use yasna::models::ObjectIdentifier;
+use yasna::tags::TAG_PRINTABLESTRING;
 
 /// A distinguished name as raw DER, with its text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -101,7 +102,8 @@ fn write_attribute(writer: DERWriter<'_>, oid: &[u64], value: &str) {
     writer.write_sequence(|attribute| {
         attribute.next().write_oid(&ObjectIdentifier::from_slice(oid));
         if value.bytes().all(printable) {
-            attribute.next().write_printable_string(value);
+            // yasna's own writer refuses the question mark, which is in the set (X.680 section 41.4).
+            attribute.next().write_tagged_implicit(TAG_PRINTABLESTRING, |inner| inner.write_bytes(value.as_bytes()));
         } else {
             attribute.next().write_utf8_string(value);
         }
@@ -186,8 +188,9 @@ impl Name {
     /// When the bytes are no DER name or have something after it.
     pub fn from_der(der: &[u8]) -> Result<Self, String> {
         match X509Name::from_der(der) {
-            Ok(([], name)) => Ok(Self::from_x509(&name)),
-            Ok(_) => Err("bytes after the name".to_owned()),
+            // The parser stops at the first attribute it cannot read.
+            Ok(([], name)) if name.as_raw() == der => Ok(Self::from_x509(&name)),
+            Ok(_) => Err("bytes after the name, or damaged attributes in it".to_owned()),
             Err(error) => Err(format!("no DER name: {error}")),
         }
     }
@@ -213,8 +216,19 @@ mod tests {
     }
 
     #[test]
+    fn a_name_with_a_damaged_attribute_is_none() {
+        let mut der = Name::new("jane", &["dev".into()]).der().to_vec();
+        assert!(Name::from_der(&der).is_ok());
+        der[4] = 0x2f;
+        assert!(Name::from_der(&der).is_err());
+    }
+
+    #[test]
     fn names_outside_the_printable_set_are_utf8_strings() {
         assert_eq!(Name::new("a@b", &[]).der()[11], 0x0c);
-        assert_eq!(Name::new("system:masters", &[]).der()[11], 0x13);
+        for printable in ["system:masters", "who?"] {
+            let name = Name::new(printable, &[]);
+            assert_eq!((name.der()[11], name.common_name()), (0x13, Some(printable)));
+        }
     }
 }

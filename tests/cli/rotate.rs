@@ -128,6 +128,17 @@ fn options_that_make_no_sense_are_refused_before_anything_is_read() {
 }
 
 #[test]
+fn a_place_without_certificates_is_not_found() {
+    let stage = Stage::new();
+    std::fs::create_dir_all(stage.at("empty")).unwrap();
+    for words in [["--pki-dir", "empty"], ["--pki-dir", "nowhere"], ["--root", "empty"]] {
+        let run = stage.run(&[&["rotate-certs", "--yes"], &words[..]].concat());
+        assert!(matches!(run.code, Some(2 | 3)), "{run:?}");
+        assert!(run.out.is_empty() && run.err.contains("hint"), "{run:?}");
+    }
+}
+
+#[test]
 fn unknown_names_end_with_3_and_the_nearest_name() {
     let made = made(&[]);
     let run = rotate(&made, &["--only", "apisever", "--yes"]).expect(3);
@@ -193,6 +204,11 @@ fn reconciling_brings_back_what_the_spec_says() {
     let run = rotate(&made, &["--only", "apiserver", "--reconcile", "--yes", "-o", "json"]).expect(0);
     let differences = run.json()["nodes"][0]["files"][1]["differences"].clone();
     assert_eq!(differences, serde_json::json!(["+ DNS:kubernetes", "- DNS:wrong.example.com"]));
+    // A folder knows no machine, and these certificates name no address but the loopback.
+    let folder = made.pki("").display().to_string();
+    let words = ["rotate-certs", "--pki-dir", &folder, "--only", "etcd-server,etcd-peer", "--reconcile", "--what-if"];
+    let run = made.stage.run(&words).expect(2);
+    assert!(run.err.contains("name and address are not known") && run.err.contains("--spec"), "{}", run.err);
     let spec = made.stage.put(
         "spec.yaml",
         "{apiVersion: kubepki.io/v1, kind: CertificateSpec, profile: kubeadm, node: {name: cp9, address: 10.0.0.9}}",

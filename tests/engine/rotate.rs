@@ -1,6 +1,7 @@
 //! Rotations as stories: a node, a wish, and what becomes of every file.
 
 mod crash;
+mod laws;
 mod obstacles;
 
 use std::collections::BTreeSet;

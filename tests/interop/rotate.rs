@@ -51,6 +51,62 @@ fn every_chain_is_strictly_right_after_every_kind_of_rotation() {
 }
 
 #[test]
+fn every_chain_of_every_profile_is_strictly_right_after_a_rotation() {
+    if !is_there("every_chain_of_every_profile_is_strictly_right_after_a_rotation") {
+        return;
+    }
+    // In the first one authority has another's leaves, in the second one authority has two names.
+    for (profile, chains) in [("aks-arc", 17), ("aks", 15)] {
+        let made = Made::new(&[&MACHINE[..], &QUICK, &["--profile", profile]].concat());
+        for words in [&["--only", "leaf"][..], &["--only", "cluster-ca"], &["--same-key"], &[]] {
+            rotate(&made.stage, words);
+            assert_eq!(verify_all(&made), chains, "{profile} {words:?}");
+        }
+    }
+}
+
+#[test]
+fn an_intermediate_authority_is_replaced_under_its_root_and_with_it() {
+    if !is_there("an_intermediate_authority_is_replaced_under_its_root_and_with_it") {
+        return;
+    }
+    let stage = Stage::new();
+    let spec = stage.put(
+        "spec.yaml",
+        "apiVersion: kubepki.io/v1
+kind: CertificateSpec
+defaults: {keyAlgorithm: ecdsa-p256}
+authorities:
+- {name: root, path: root, commonName: root}
+- {name: middle, path: middle, issuer: root, commonName: middle}
+certificates:
+- {name: leaf, path: leaf, issuer: middle, commonName: leaf, sans: [leaf.example.com], usages: [serverAuth]}
+",
+    );
+    stage.run(&["create-certs", "--pki-dir", "pki", "--yes", "--spec", spec.to_str().unwrap()]).expect(0);
+    let pem = |name: &str| std::fs::read_to_string(stage.at("pki").join(name)).unwrap();
+    for (words, changed) in [
+        (&["--only", "leaf"][..], &["leaf.crt"][..]),
+        (&["--only", "middle"], &["middle.crt", "leaf.crt"]),
+        (&["--only", "root"], &["root.crt", "middle.crt"]),
+        (&["--only", "middle", "--same-key"], &["middle.crt"]),
+        (&[], &["root.crt", "middle.crt", "leaf.crt"]),
+    ] {
+        let first = |name: &str| pem(name).split_inclusive("-----END CERTIFICATE-----").next().unwrap().to_owned();
+        let before = ["root.crt", "middle.crt", "leaf.crt"].map(|name| (name, first(name)));
+        stage.run(&[&["rotate-certs", "--pki-dir", "pki", "--yes"], words].concat()).expect(0);
+        let at = |name: &str| stage.at("pki").join(name);
+        verify(&at("root.crt"), &at("middle.crt"), &[]);
+        let leaf = at("leaf.crt");
+        verify(&at("root.crt"), &leaf, &["-untrusted", leaf.to_str().unwrap(), "-purpose", "sslserver"]);
+        assert_eq!(pem("leaf.crt").matches("BEGIN CERTIFICATE").count(), 2, "{words:?}: the chain is whole");
+        for (name, old) in before {
+            assert_eq!(first(name) != old, changed.contains(&name), "{words:?}: {name}");
+        }
+    }
+}
+
+#[test]
 fn old_leaves_fit_an_authority_that_kept_its_key() {
     if !is_there("old_leaves_fit_an_authority_that_kept_its_key") {
         return;

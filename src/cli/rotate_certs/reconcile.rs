@@ -55,7 +55,8 @@ fn overrides(spec: &Spec, target: &Target, node: &NodeSnapshot, said: &reach::Ap
     let cluster = &spec.cluster;
     let of_file = target.cluster.as_ref().and_then(|file| file.spec.control_plane_endpoint.clone());
     let endpoint = of_file.or_else(|| endpoint(node)).filter(|_| cluster.control_plane_endpoint.is_none());
-    let subnet = said.service_subnet.map(str::to_owned).filter(|_| cluster.service_subnet.is_none());
+    let subnet = said.service_subnet.map(str::to_owned).or_else(|| service_subnet(node, said));
+    let subnet = subnet.filter(|_| cluster.service_subnet.is_none());
     let domain = dns_domain(node).filter(|_| cluster.dns_domain.is_none());
     Overrides { control_plane_endpoint: endpoint, service_subnet: subnet, dns_domain: domain, ..Overrides::default() }
 }
@@ -71,10 +72,33 @@ fn endpoint(node: &NodeSnapshot) -> Option<String> {
     (shared != own).then_some(shared)
 }
 
+/// A network of services that fits the API server's certificate: its first address is one of those in there, and is not the
+/// node's own.
+fn service_subnet(node: &NodeSnapshot, said: &reach::ApiServer<'_>) -> Option<String> {
+    let own = reach::servers_of(node, &["controller-manager.conf", "admin.conf"]);
+    node.certificate("apiserver")?.sans().iter().find_map(|san| match san {
+        San::Ip(IpAddr::V4(address)) if address.octets()[3] == 1 => {
+            let text = address.to_string();
+            let is_own = said.advertise_address == Some(&text) || own.iter().any(|(_, host)| *host == text);
+            let [a, b, c, _] = address.octets();
+            (!is_own && !address.is_loopback()).then(|| format!("{a}.{b}.{c}.0/24"))
+        }
+        _ => None,
+    })
+}
+
 /// The domain of services, from the API server's name within it.
 fn dns_domain(node: &NodeSnapshot) -> Option<String> {
     node.certificate("apiserver")?.sans().iter().find_map(|san| match san {
         San::Dns(name) => name.strip_prefix("kubernetes.default.svc.").map(str::to_owned),
+        _ => None,
+    })
+}
+
+/// The address in the certificate of the node's etcd member, which has none but its own.
+fn member_address(node: &NodeSnapshot) -> Option<IpAddr> {
+    node.certificate("etcd-server")?.sans().iter().find_map(|san| match san {
+        San::Ip(address) if !address.is_loopback() => Some(*address),
         _ => None,
     })
 }
@@ -96,7 +120,8 @@ fn values(
     let address = spec.node.address.as_ref().map(ToString::to_string);
     let address = address.or_else(|| said.advertise_address.map(str::to_owned)).or_else(|| own().map(|(_, host)| host));
     let address = address.and_then(|text| text.parse::<IpAddr>().ok());
-    let address = address.or_else(|| found.facts.as_ref()?.addresses.first().copied());
+    let address =
+        address.or_else(|| member_address(found)).or_else(|| found.facts.as_ref()?.addresses.first().copied());
     match (name, address) {
         (Some(name), Some(address)) => Ok(NodeValues { name, address }),
         _ => Err(Failure::usage(format!("node {}: its name and address are not known", found.name))

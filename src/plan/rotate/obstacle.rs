@@ -30,7 +30,11 @@ pub(super) fn unreadable(inventory: &Inventory<'_>, only: &Scopes) -> Result<(),
 }
 
 fn of_fault(fault: &Fault<'_>) -> Failure {
-    Failure::failed(format!("node {}: {}: {}", fault.node, fault.path, fault.reason)).hint(format!(
+    let failure = Failure::failed(format!("node {}: {}: {}", fault.node, fault.path, fault.reason));
+    if fault.reason.to_lowercase().contains("permission denied") {
+        return failure.hint("run it as root");
+    }
+    failure.hint(format!(
         "restore {} from a backup, or, if it is lost, move it away and make it anew with `kubepki create-certs`",
         fault.path
     ))

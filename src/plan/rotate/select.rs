@@ -35,7 +35,12 @@ impl Selection {
     pub(super) fn of(inventory: &Inventory<'_>, request: &Request, now: OffsetDateTime) -> Result<Self, Failure> {
         let only = &request.only;
         obstacle::unreadable(inventory, only)?;
-        only.check(&inventory.candidates())?;
+        let candidates = inventory.candidates();
+        if candidates.is_empty() && only.is_everything() {
+            return Err(Failure::not_found("there is no certificate, authority or service-account key here")
+                .hint("`kubepki create-certs` makes them; --pki-dir and --root name another place"));
+        }
+        only.check(&candidates)?;
         let mut selection = Self {
             authorities: vec![Fate::Untouched; inventory.authorities.len()],
             leaves: vec![Fate::Untouched; inventory.leaves.len()],

@@ -145,6 +145,32 @@ fn keys_of_kinds_that_are_not_made_need_another_algorithm() {
 }
 
 #[test]
+fn k3s_keeps_its_authorities_and_renews_its_leaves_itself() {
+    let mut cluster = Cluster::healthy();
+    cluster.files.clear();
+    let (client, server) = (Pair::authority("k3s-client-ca"), Pair::authority("k3s-server-ca"));
+    let tls = "/var/lib/rancher/k3s/server/tls";
+    for (name, pair) in [
+        ("client-ca", &client),
+        ("server-ca", &server),
+        ("client-admin", &client.issue("system:admin", &["system:masters"], CLIENT, &[])),
+    ] {
+        cluster.put(&format!("{tls}/{name}.crt"), pair.crt(), 0o644);
+        cluster.put(&format!("{tls}/{name}.key"), pair.pem_key(), 0o600);
+    }
+    let live = Reach { is_live: true, others: Vec::new() };
+    let text = refused(&cluster, &Request { reach: live.clone(), ..Request::default() }, ExitCode::Failed);
+    says(&text, &["node cp1", "client-ca.crt", "datastore", "k3s certificate rotate-ca"]);
+    let blueprint = plan(&cluster.write(), &Request { reach: live, ..only(&["leaf"]) }, NOW).unwrap();
+    assert!(
+        blueprint.is_empty() && blueprint.warnings[0].contains("k3s or RKE2 renews it"),
+        "{:?}",
+        blueprint.warnings
+    );
+    assert!(!plan(&cluster.write(), &only(&["client-admin"]), NOW).unwrap().is_empty());
+}
+
+#[test]
 fn what_all_nodes_share_is_not_changed_on_one_of_them() {
     let cluster = Cluster::healthy();
     let reach = Reach { is_live: true, others: vec!["etcd's manifest names the members cp1, cp2".to_owned()] };

@@ -6,7 +6,7 @@ use crate::support::process::{free_ports, said};
 use crate::support::skip;
 
 fn judge(test: &str, profile: &str, etcd_trust: &str) {
-    let Some(binaries) = skip::kubernetes(test) else { return };
+    let Some(binaries) = skip::kubernetes(test, skip::CONTROL_PLANE) else { return };
     let port = free_ports(1)[0];
     let stage = crate::support::binary::Stage::new();
     let spec = stage.put(

@@ -89,7 +89,7 @@ fn holds_all_of(ours: &Value, theirs: &Value) {
 #[test]
 fn every_row_key_and_value_of_kubeadm_is_there() {
     let test = "every_row_key_and_value_of_kubeadm_is_there";
-    let Some(binaries) = skip::kubernetes(test) else { return };
+    let Some(binaries) = skip::kubernetes(test, skip::KUBEADM) else { return };
     if !skip::root_only(test) {
         return;
     }
@@ -107,7 +107,7 @@ fn every_row_key_and_value_of_kubeadm_is_there() {
 #[test]
 fn external_authorities_missing_files_and_bundles_are_told_as_kubeadm_tells_them() {
     let test = "external_authorities_missing_files_and_bundles_are_told_as_kubeadm_tells_them";
-    let Some(binaries) = skip::kubernetes(test) else { return };
+    let Some(binaries) = skip::kubernetes(test, skip::KUBEADM) else { return };
     if !skip::root_only(test) {
         return;
     }
@@ -138,7 +138,7 @@ fn external_authorities_missing_files_and_bundles_are_told_as_kubeadm_tells_them
 #[test]
 fn a_bare_folder_is_told_as_kubeadm_tells_it() {
     let test = "a_bare_folder_is_told_as_kubeadm_tells_it";
-    let Some(binaries) = skip::kubernetes(test) else { return };
+    let Some(binaries) = skip::kubernetes(test, skip::KUBEADM) else { return };
     if !skip::root_only(test) {
         return;
     }
@@ -258,7 +258,7 @@ fn agrees_with_openssl(document: &Value, stage: &Stage, root: &Path) -> usize {
 #[test]
 fn openssl_agrees_with_every_date_serial_name_and_fingerprint_of_kubeadms_files() {
     let test = "openssl_agrees_with_every_date_serial_name_and_fingerprint_of_kubeadms_files";
-    let Some(binaries) = skip::kubernetes(test) else { return };
+    let Some(binaries) = skip::kubernetes(test, skip::KUBEADM) else { return };
     if !skip::root_only(test) || !openssl::is_there(test) {
         return;
     }

@@ -14,7 +14,9 @@ use crate::support::skip;
 /// Everybody in one kubeconfig, as the API server sees them.
 #[test]
 fn an_api_server_knows_whoever_got_credentials() {
-    let Some(binaries) = skip::kubernetes("an_api_server_knows_whoever_got_credentials") else { return };
+    let Some(binaries) = skip::kubernetes("an_api_server_knows_whoever_got_credentials", skip::CONTROL_PLANE) else {
+        return;
+    };
     let port = free_ports(1)[0];
     let stage = Stage::new();
     let spec = stage.put(
@@ -70,7 +72,9 @@ fn an_api_server_knows_whoever_got_credentials() {
 
 #[test]
 fn the_admin_conf_of_kubeadm_is_copied_byte_for_byte() {
-    let Some(binaries) = skip::kubernetes("the_admin_conf_of_kubeadm_is_copied_byte_for_byte") else { return };
+    let Some(binaries) = skip::kubernetes("the_admin_conf_of_kubeadm_is_copied_byte_for_byte", skip::KUBEADM) else {
+        return;
+    };
     let stage = Stage::new();
     let root = stage.at("root");
     std::fs::create_dir(&root).unwrap();

@@ -169,7 +169,7 @@ fn base64(text: &str) -> Vec<u8> {
 
 #[test]
 fn everything_is_as_kubeadm_makes_it() {
-    let Some(binaries) = skip::kubernetes("everything_is_as_kubeadm_makes_it") else { return };
+    let Some(binaries) = skip::kubernetes("everything_is_as_kubeadm_makes_it", skip::KUBEADM) else { return };
     if !skip::root_only("everything_is_as_kubeadm_makes_it") {
         return;
     }
@@ -180,7 +180,7 @@ fn everything_is_as_kubeadm_makes_it() {
 
 #[test]
 fn kubeadm_checks_and_renews_what_kubepki_made() {
-    let Some(binaries) = skip::kubernetes("kubeadm_checks_and_renews_what_kubepki_made") else { return };
+    let Some(binaries) = skip::kubernetes("kubeadm_checks_and_renews_what_kubepki_made", skip::KUBEADM) else { return };
     if !skip::root_only("kubeadm_checks_and_renews_what_kubepki_made") {
         return;
     }
@@ -205,7 +205,7 @@ fn kubeadm_checks_and_renews_what_kubepki_made() {
 
 #[test]
 fn a_directory_of_kubeadm_is_completed_and_otherwise_left_alone() {
-    let Some(binaries) = skip::kubernetes("a_directory_of_kubeadm_is_completed") else { return };
+    let Some(binaries) = skip::kubernetes("a_directory_of_kubeadm_is_completed", skip::KUBEADM) else { return };
     if !skip::root_only("a_directory_of_kubeadm_is_completed") {
         return;
     }

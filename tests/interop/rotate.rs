@@ -150,7 +150,7 @@ fn leaves_that_name_the_serial_number_of_their_issuer_follow_it() {
 #[test]
 fn kubeadm_takes_what_was_rotated_and_rotation_takes_what_kubeadm_made() {
     let test = "kubeadm_takes_what_was_rotated_and_rotation_takes_what_kubeadm_made";
-    let Some(binaries) = skip::kubernetes(test) else { return };
+    let Some(binaries) = skip::kubernetes(test, skip::KUBEADM) else { return };
     if !skip::root_only(test) {
         return;
     }
@@ -276,7 +276,7 @@ fn kubectl_reads_every_kubeconfig_that_was_rotated() {
 #[test]
 fn an_api_server_runs_on_what_was_rotated_and_refuses_what_was_before() {
     let test = "an_api_server_runs_on_what_was_rotated_and_refuses_what_was_before";
-    let Some(binaries) = skip::kubernetes(test) else { return };
+    let Some(binaries) = skip::kubernetes(test, skip::CONTROL_PLANE) else { return };
     let port = free_ports(1)[0];
     let stage = Stage::new();
     let spec = stage.put(

@@ -10,14 +10,27 @@ pub fn skipped(test: &str, reason: &str) {
     announce(test, reason);
 }
 
-/// The folder with kubeadm, kube-apiserver, etcd and kubectl. Says that the calling test does not run when there is none,
-/// which is never a failure: they are no part of a distribution.
-pub fn kubernetes(test: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty()).map(PathBuf::from);
-    if folder.is_none() {
+/// What a control plane needs.
+pub const CONTROL_PLANE: &[&str] = &["etcd", "kube-apiserver", "kubectl"];
+
+/// The tool whose habits are compared with.
+pub const KUBEADM: &[&str] = &["kubeadm"];
+
+/// The folder with the Kubernetes binaries. Says that the calling test does not run when there is none, or when it lacks
+/// one of `programs`; that is never a failure, because they are no part of a distribution.
+pub fn kubernetes(test: &str, programs: &[&str]) -> Option<PathBuf> {
+    let Some(folder) = std::env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty()).map(PathBuf::from)
+    else {
         announce(test, "KUBEBUILDER_ASSETS does not name a folder with the Kubernetes binaries");
+        return None;
+    };
+    match programs.iter().find(|program| !folder.join(program).exists()) {
+        Some(program) => {
+            announce(test, &format!("there is no {program} in {} (KUBEBUILDER_ASSETS)", folder.display()));
+            None
+        }
+        None => Some(folder),
     }
-    folder
 }
 
 fn announce(test: &str, reason: &str) {

@@ -42,6 +42,10 @@ pub struct Policy {
     pub ca_warn: Threshold,
     /// Whether nobody asked for `warn`: then certificates that the kubelet renews by itself get their time.
     pub warn_is_default: bool,
+    /// Whether nobody asked for `ca_warn`: then a CA whose whole life is no longer than that is judged by `warn`.
+    pub ca_warn_is_default: bool,
+    /// Whether files of keys have a row even when all is well with them.
+    pub with_keys: bool,
     /// Ids that the cluster's profile leaves to people.
     pub unmanaged: Vec<String>,
     /// Options that name the target, to complete the commands in remedies, as ` --pki-dir ./pki`; may be empty.
@@ -57,6 +61,8 @@ impl Policy {
             critical: Threshold::Remaining(Lifetime::days(0)),
             ca_warn: Threshold::Remaining(Lifetime::days(365)),
             warn_is_default: true,
+            ca_warn_is_default: true,
+            with_keys: false,
             unmanaged: Vec::new(),
             target: String::new(),
         }

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use time::OffsetDateTime;
 
-use crate::node::{Node, Query};
+use crate::node::{Found, Node, Query};
 use crate::pki::layout::Layout;
-use crate::snapshot::{Facts, NodeSnapshot, Snapshot};
+use crate::snapshot::{Facts, NodeSnapshot, Snapshot, Source};
 
 mod content;
 mod endpoints;
 mod files;
+mod kubelet_config;
 mod missing;
 mod place;
 mod references;
@@ -117,6 +118,16 @@ pub fn node(node: &dyn Node, wanted: &Wanted, now: OffsetDateTime) -> NodeSnapsh
     look(node, wanted, now).unwrap_or_else(|error| NodeSnapshot::unreachable(node.name(), format!("{error:#}")))
 }
 
+/// The files that a kubelet's configuration names and that were not read anyway.
+fn named_by_kubelet(scopes: &[Scope], found: &[Found]) -> Vec<PathBuf> {
+    let folders = scopes.iter().filter_map(|scope| match scope {
+        Scope::Machine { kubelet, .. } => Some(kubelet),
+        _ => None,
+    });
+    let named = folders.flat_map(|kubelet| kubelet_config::references(found, &kubelet.join(kubelet_config::NAME)));
+    named.filter(|path| !found.iter().any(|file| file.path == *path)).collect()
+}
+
 fn look(node: &dyn Node, wanted: &Wanted, now: OffsetDateTime) -> anyhow::Result<NodeSnapshot> {
     let mut snapshot = NodeSnapshot::empty(node.name());
     let whole_machine = wanted.scopes.iter().any(|scope| matches!(scope, Scope::Machine { .. }));
@@ -129,9 +140,16 @@ fn look(node: &dyn Node, wanted: &Wanted, now: OffsetDateTime) -> anyhow::Result
         });
     }
     let queries: Vec<Query> = wanted.scopes.iter().flat_map(place::queries).collect();
-    let found = node.read(&queries)?;
+    let mut found = node.read(&queries)?;
+    let named = named_by_kubelet(&wanted.scopes, &found);
+    if !named.is_empty() {
+        found.extend(node.read(&named.iter().cloned().map(Query::File).collect::<Vec<_>>())?);
+    }
     let places = place::places(&wanted.scopes, &found);
     let mut artifacts = files::artifacts(found, &wanted.scopes, &places, wanted.keys);
+    for artifact in artifacts.iter_mut().filter(|artifact| named.contains(&artifact.path)) {
+        artifact.source = Source::Kubelet;
+    }
     references::follow(node, &wanted.scopes, &mut artifacts, wanted.keys)?;
     missing::add(&wanted.scopes, &places, &mut artifacts);
     for place in places.iter().filter(|place| artifacts.iter().any(|file| place.holds(&file.path))) {

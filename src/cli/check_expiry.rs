@@ -79,7 +79,8 @@ pub struct CheckExpiryArgs {
     #[arg(long, value_name = "LENGTH|SHARE", default_value = "0d")]
     critical: Threshold,
 
-    /// When a certificate authority needs attention: time left, or share of its lifetime used
+    /// When a certificate authority needs attention: time left, or share of its lifetime used. By default one that was
+    /// made for a year or less is judged by --warn
     #[arg(long, value_name = "LENGTH|SHARE", default_value = "1y")]
     ca_warn: Threshold,
 
@@ -178,6 +179,9 @@ fn policy(args: &CheckExpiryArgs, session: &Session, at: OffsetDateTime) -> anyh
     let defaults = Policy::at(at);
     Ok(Policy {
         warn_is_default: args.warn == defaults.warn,
+        ca_warn_is_default: args.ca_warn == defaults.ca_warn,
+        // Somebody may ask for `sa` alone.
+        with_keys: !args.only.is_empty(),
         warn: args.warn,
         critical: args.critical,
         ca_warn: args.ca_warn,
@@ -198,10 +202,14 @@ fn target_words(args: &CheckExpiryArgs) -> String {
 /// The rows that `--source`, `--context` and `--only` leave.
 fn wanted<'r>(args: &CheckExpiryArgs, rows: &'r [Row<'r>], snapshot: &Snapshot) -> anyhow::Result<Vec<&'r Row<'r>>> {
     if let Some(unknown) = args.only.iter().find(|name| !rows.iter().any(|row| row.is_called(name))) {
-        let known: Vec<&str> =
-            rows.iter().map(|row| row.name.as_str()).filter(|name| !name.contains(['#', '['])).collect();
+        let mut known: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+        known.retain(|name| !name.contains(['#', '[']));
+        known.dedup();
         let hint = match known.as_slice() {
             [] => "nothing was found at all; --pki-dir, --root and --path say where to look".to_owned(),
+            known if known.len() > 30 => {
+                format!("found were {} and {} others", known[..30].join(", "), known.len() - 30)
+            }
             known => format!("found were {}", known.join(", ")),
         };
         return Err(Failure::not_found(format!("there is no certificate `{unknown}`")).hint(hint).into());

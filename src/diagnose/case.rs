@@ -124,8 +124,12 @@ impl<'a, 'p> Case<'a, 'p> {
 
     /// The rows in the end. A row of keys stays only when something is wrong with them.
     pub(super) fn finish(self) -> Vec<Row<'a>> {
-        let mut rows = self.rows;
-        rows.retain(|row| row.member != Member::Keys || row.severity() > Some(Severity::Notice));
-        rows
+        let is_wanted = |row: usize| {
+            self.rows[row].member != Member::Keys
+                || self.rows[row].severity() > Some(Severity::Notice)
+                || self.policy.with_keys && !self.has_certificate(row)
+        };
+        let wanted: Vec<bool> = (0..self.rows.len()).map(is_wanted).collect();
+        self.rows.into_iter().zip(wanted).filter_map(|(row, wanted)| wanted.then_some(row)).collect()
     }
 }

@@ -1,16 +1,19 @@
 //! Is its time over, about to be, or still to come? Does it outlive its issuer?
 
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use super::case::Case;
 use super::finding::FindingId;
 use super::issuers::Issuance;
 use super::row::Row;
 use crate::pki::catalog::Keeper;
-use crate::pki::lifetime::{self, Lifetime, words as length};
+use crate::pki::lifetime::{self, Lifetime, Threshold, words as length};
 
 /// The kubelet renews at a random point between 70 % and 90 % (client-go `certificate_manager.go`, `nextRotationDeadline`).
 const KUBELET_DEADLINE: f64 = 90.0;
+
+/// By how much a certificate may begin before it was issued and still have the lifetime it was given.
+const BACKDATING: Duration = Duration::hours(1);
 
 pub(super) fn check(case: &mut Case<'_, '_>) {
     for row in 0..case.rows.len() {
@@ -33,7 +36,7 @@ fn validity(case: &mut Case<'_, '_>, row: usize) {
     } else if critical(case, from, to) {
         let message = format!("expires in {}, on {}", length(to - at), utc(to));
         case.add(row, FindingId::CertificateCritical, message, renew);
-    } else if case.rows[row].is_authority {
+    } else if case.rows[row].is_authority && !is_short_lived(case, from, to) {
         if policy.ca_warn.reached(from, to, at) {
             let message = format!("the CA expires in {}, on {}", length(to - at), utc(to));
             case.add(row, FindingId::AuthorityExpiring, message, renew);
@@ -50,10 +53,19 @@ fn validity(case: &mut Case<'_, '_>, row: usize) {
     }
 }
 
+/// A CA that was never meant to live longer than the default of `--ca-warn` would need attention from its first day: it is
+/// judged by its share of life, as other certificates are.
+fn is_short_lived(case: &Case<'_, '_>, from: OffsetDateTime, to: OffsetDateTime) -> bool {
+    match case.policy.ca_warn {
+        // Certificates begin a little before the moment they are issued.
+        Threshold::Remaining(left) if case.policy.ca_warn_is_default => to - from <= left.duration() + BACKDATING,
+        _ => false,
+    }
+}
+
 /// `--critical 0d`, the default, is the end itself and not a moment before.
 fn critical(case: &Case<'_, '_>, from: OffsetDateTime, to: OffsetDateTime) -> bool {
-    use crate::pki::lifetime::Threshold::Remaining;
-    let none = matches!(case.policy.critical, Remaining(left) if left == Lifetime::days(0));
+    let none = matches!(case.policy.critical, Threshold::Remaining(left) if left == Lifetime::days(0));
     !none && case.policy.critical.reached(from, to, case.policy.at)
 }
 

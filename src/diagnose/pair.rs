@@ -48,7 +48,8 @@ fn file(case: &mut Case<'_, '_>, row: usize) {
         }
         KeyOf::Unreadable(reason, artifact) => {
             let message = format!("the private key {} cannot be read: {reason}", artifact.path.display());
-            case.add(row, FindingId::KeyUnreadable, message, renew);
+            let (id, remedy) = unreadable(&reason, renew);
+            case.add(row, id, message, remedy);
         }
         KeyOf::Encrypted(artifact) => {
             let path = artifact.path.display();
@@ -110,7 +111,8 @@ fn service_account(case: &mut Case<'_, '_>, row: usize) {
     let path = artifact.path.display().to_string();
     match &artifact.state {
         State::Unreadable(reason) => {
-            case.add(row, FindingId::FileUnreadable, format!("{path}: {reason}"), remedy);
+            let (id, remedy) = unreadable(reason, remedy);
+            case.add(row, id, format!("{path}: {reason}"), remedy);
         }
         State::Read(content) => {
             let damaged = content.public_keys.iter().find_map(|key| key.as_ref().err());
@@ -166,6 +168,16 @@ fn lone_key(case: &mut Case<'_, '_>, row: usize) {
     };
     // Beside a certificate the finding stands with that.
     if !case.has_certificate(row) {
-        case.add(row, FindingId::KeyUnreadable, format!("{path}: {problem}"), "bring the file back from a backup");
+        let (id, remedy) = unreadable(&problem, "bring the file back from a backup".to_owned());
+        case.add(row, id, format!("{path}: {problem}"), remedy);
+    }
+}
+
+/// A key that only others may read is no damaged key.
+fn unreadable(reason: &str, remedy: String) -> (FindingId, String) {
+    if reason.contains("ermission") {
+        (FindingId::FileUnreadable, "run kubepki as root".to_owned())
+    } else {
+        (FindingId::KeyUnreadable, remedy)
     }
 }

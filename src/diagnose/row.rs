@@ -194,10 +194,12 @@ impl<'a> List<'a, '_> {
         let is_authority = match member {
             Member::Cluster(..) => true,
             Member::User(..) | Member::Keys => false,
-            _ => {
-                let in_catalog = entry.is_some_and(|entry| entry.kind == Kind::Authority);
-                in_catalog || certificate.is_some_and(Certificate::is_ca)
-            }
+            _ => match entry.map(|entry| entry.kind) {
+                Some(Kind::Authority) => true,
+                // A leaf that claims to be a CA is still what its component shows as its own.
+                Some(Kind::Leaf) if matches!(member, Member::Whole | Member::Certificate(0)) => false,
+                _ => certificate.is_some_and(Certificate::is_ca),
+            },
         };
         let is_cluster = matches!(member, Member::Cluster(..));
         let ca_name = entry.filter(|_| !is_cluster).and_then(|entry| entry.issuer).map(str::to_owned);

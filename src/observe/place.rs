@@ -53,6 +53,7 @@ pub(super) fn queries(scope: &Scope) -> Vec<Query> {
                 Query::Tree(kubernetes.join("pki")),
                 Query::Tree(kubernetes.join("certs")),
                 Query::Tree(kubelet.join("pki")),
+                Query::File(kubelet.join(super::kubelet_config::NAME)),
             ];
             for catalog in RANCHER {
                 queries.push(Query::Tree(Path::new(catalog.folder()).join("server/tls")));

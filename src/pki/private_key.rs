@@ -162,7 +162,7 @@ pub fn public_half(bytes: &[u8]) -> Result<Vec<u8>, KeyError> {
             Ok((oid, inner)) if oid == RSA_ENCRYPTION => rsa_public_key(&inner).ok(),
             _ => None,
         },
-        "EC PRIVATE KEY" => ec_public_key(&block.der).ok(),
+        "EC PRIVATE KEY" => ec_public_key(&block.der).ok().flatten(),
         _ => None,
     };
     quick.map_or_else(|| PrivateKey::from_pem(bytes).map(|key| key.public_key), Ok)
@@ -239,8 +239,9 @@ fn wrap_rsa_public_key(key: &[u8]) -> Vec<u8> {
     })
 }
 
-/// `SubjectPublicKeyInfo` of an `ECPrivateKey` that says its curve and its public key (RFC 5915 section 3).
-fn ec_public_key(der: &[u8]) -> Result<Vec<u8>, yasna::ASN1Error> {
+/// `SubjectPublicKeyInfo` of an `ECPrivateKey` that says its curve and its public key (RFC 5915 section 3). `None` when the
+/// point is compressed: certificates have it in full, and only loading the key unfolds it.
+fn ec_public_key(der: &[u8]) -> Result<Option<Vec<u8>>, yasna::ASN1Error> {
     let (curve, (bits, length)) = yasna::parse_der(der, |reader| {
         reader.read_sequence(|sequence| {
             sequence.next().read_u8()?;
@@ -253,7 +254,10 @@ fn ec_public_key(der: &[u8]) -> Result<Vec<u8>, yasna::ASN1Error> {
             Ok((curve, key))
         })
     })?;
-    Ok(yasna::construct_der(|writer| {
+    if bits.first() != Some(&4) {
+        return Ok(None);
+    }
+    Ok(Some(yasna::construct_der(|writer| {
         writer.write_sequence(|sequence| {
             sequence.next().write_sequence(|algorithm| {
                 algorithm.next().write_oid(&ObjectIdentifier::from_slice(EC_PUBLIC_KEY));
@@ -261,7 +265,7 @@ fn ec_public_key(der: &[u8]) -> Result<Vec<u8>, yasna::ASN1Error> {
             });
             sequence.next().write_bitvec_bytes(&bits, length);
         });
-    }))
+    })))
 }
 
 #[cfg(test)]

@@ -351,3 +351,37 @@ fn a_bare_folder_lists_what_kubeadm_lists_and_misses_nothing_it_need_not_have() 
     let now = time::OffsetDateTime::parse(document["generatedAt"].as_str().unwrap(), &Rfc3339);
     assert!(now.is_ok());
 }
+
+#[test]
+fn what_create_certs_makes_is_fine_in_every_profile() {
+    for profile in ["kubeadm", "aks-arc", "aks"] {
+        let stage = Stage::new();
+        let words =
+            ["--profile", profile, "--key-algorithm", "ecdsa-p256", "--node-name", "cp1", "--yes", "-o", "none"];
+        std::fs::create_dir(stage.at("root")).unwrap();
+        for target in [["--pki-dir", "pki"], ["--root", "root"]] {
+            stage
+                .run(&[&["create-certs"][..], &target, &words, &["--advertise-address", "10.0.0.1"]].concat())
+                .expect(0);
+            let run = stage.run(&[&["check-expiry"][..], &target, &["-o", "json"]].concat()).expect(0);
+            let document = run.json();
+            let findings = |list: &str| -> Vec<String> {
+                let all = rows(&document, list).iter().flat_map(|row| row["findings"].as_array().unwrap());
+                all.map(|finding| finding["id"].as_str().unwrap().to_owned()).collect()
+            };
+            let all = [findings("certificates"), findings("certificateAuthorities")].concat();
+            assert!(all.iter().all(|id| id == "file-not-expected"), "{profile} {target:?}: {all:?}");
+        }
+    }
+}
+
+#[test]
+fn service_account_keys_have_a_row_when_they_are_asked_for_or_broken() {
+    let mut cluster = Cluster::healthy();
+    let checked = Checked::new(&cluster);
+    let document = checked.run(&["--only", "sa", "-o", "json"]).expect(0).json();
+    assert_eq!(row(&document, "sa")["status"], "ok");
+    cluster.put("/etc/kubernetes/pki/sa.pub", Pair::authority("x").key.public_key_pem(), 0o600);
+    let document = Checked::new(&cluster).run(&["-o", "json"]).expect(5).json();
+    assert_eq!(row(&document, "sa")["status"], "key-mismatch");
+}

@@ -17,6 +17,7 @@ use crate::support::cluster::{
 use crate::support::openssl;
 use crate::support::root::TestRoot;
 
+mod distributions;
 mod keys_and_files;
 mod servers_and_nodes;
 mod time_and_chain;

@@ -8,7 +8,7 @@ use kubepki::pki::catalog::Catalog;
 use kubepki::pki::private_key::{KeyError, PrivateKey};
 use kubepki::snapshot::{NodeSnapshot, Source, State};
 
-use crate::support::cluster::{CLIENT, Cluster, NOW, Pair, kubeconfig};
+use crate::support::cluster::{CLIENT, Cluster, NOW, Pair, SERVER, kubeconfig};
 use crate::support::root::TestRoot;
 
 fn look(root: &TestRoot) -> NodeSnapshot {
@@ -200,4 +200,18 @@ fn several_nodes_are_read_side_by_side_and_an_unreachable_one_is_a_value() {
     let snapshot = observe::observe(&nodes, &Wanted::machine(Keys::PublicHalf), NOW);
     assert_eq!(snapshot.nodes.len(), 2);
     assert!(snapshot.nodes.iter().all(|node| node.certificate("ca").is_some()));
+}
+
+#[test]
+fn a_serving_certificate_that_the_kubelets_configuration_names_is_found() {
+    let mut cluster = Cluster::healthy();
+    let serving = cluster.ca.issue("system:node:cp1", &["system:nodes"], SERVER, &[]);
+    cluster.put("/opt/tls/kubelet.crt", serving.crt(), 0o644);
+    cluster.put("/opt/tls/kubelet.key", serving.pem_key(), 0o600);
+    let config = "tlsCertFile: /opt/tls/kubelet.crt\ntlsPrivateKeyFile: /opt/tls/kubelet.key\n";
+    cluster.put("/var/lib/kubelet/config.yaml", config, 0o644);
+    let node = look(&cluster.write());
+    let found = node.at(Path::new("/opt/tls/kubelet.crt")).unwrap();
+    assert_eq!(found.source, Source::Kubelet);
+    assert!(node.key_for(found).is_some_and(|(_, key)| key.is_ok()));
 }

@@ -251,7 +251,11 @@ fn a_damaged_extension_is_not_fine() {
     let mut cluster = Cluster::healthy();
     let leaf = cluster.etcd_ca.issue_with("kube-apiserver-etcd-client", &[], CLIENT, &[], |template| {
         // subjectAltName whose content is no sequence
-        template.extensions.push(kubepki::pki::der::Extension::new(&[2, 5, 29, 17], false, vec![0x02, 0x01, 0x05]));
+        template.extensions.push(kubepki::pki::der::Extension::new(
+            kubepki::pki::der::OID_SAN,
+            false,
+            vec![0x02, 0x01, 0x05],
+        ));
     });
     cluster.put_pair("apiserver-etcd-client", &leaf);
     only(&cluster, FindingId::ExtensionUnreadable, "apiserver-etcd-client");

@@ -109,12 +109,13 @@ encryptionAlgorithm: {}
 
 /// Runs a script and returns what bash measured, and what the script said.
 fn timed(script: &str, folder: &Path) -> (Times, String) {
-    let measured = folder.join("times");
-    let whole = format!("TIMEFORMAT='%R %U %S'; {{ time ( {script} ) 2>&1 ; }} 2>{}", measured.display());
+    let words = folder.join("said");
+    let whole = format!("TIMEFORMAT='%R %U %S'; time {{ ( {script} ) >{} 2>&1; }}", words.display());
     let output = Command::new("bash").args(["-c", &whole]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = std::fs::read_to_string(words).unwrap();
     assert!(output.status.success(), "{said}");
-    let text = std::fs::read_to_string(measured).unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.split_whitespace().count() == 3, "bash's times are {text:?} after {said}");
     let numbers: Vec<f64> = text.split_whitespace().map(|number| number.parse().unwrap()).collect();
     (Times { wall: numbers[0], busy: numbers[1] + numbers[2], keys: None }, said)
 }

@@ -1,6 +1,6 @@
 //! A tour: makes a throwaway cluster's files in a temporary folder and walks through the real commands.
 //!
-//! `cargo run --release --example tour`. Every command line is printed and then carried out by the program itself; what
+//! `./examples/tour`. Every command line is printed and then carried out by the program itself; what
 //! follows is its real output. Nothing outside the temporary folder is read or written, and it is gone afterwards.
 
 use std::io::Write;

@@ -8,7 +8,6 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::writing::{Writer, flush, kind, open_folder, stat_in};
-use crate::error::Failure;
 
 impl Writer<'_> {
     /// Carries out [`super::Effect::MakeDirectory`]. When one of several folders cannot be created, those made before
@@ -42,10 +41,7 @@ impl Writer<'_> {
         match stat_in(place.folder.as_fd(), &place.name) {
             Ok(None) => Ok(false),
             Ok(Some(stat)) if kind(&stat) == FileType::Directory => Ok(true),
-            Ok(Some(_)) => {
-                let message = format!("{}: {} is in the way: it is not a folder", self.node, path.display());
-                Err(Failure::failed(message).into())
-            }
+            Ok(Some(_)) => Err(self.refusal(path).in_the_way()),
             Err(errno) => Err(self.error(errno, "cannot inspect", path)),
         }
     }

@@ -54,7 +54,7 @@ fn route(from: IpAddr, destination: IpAddr) -> Option<IpAddr> {
 }
 
 /// Whether other machines could reach this one by `address`.
-fn is_reachable(address: IpAddr) -> bool {
+pub(super) fn is_reachable(address: IpAddr) -> bool {
     !address.is_loopback()
         && !address.is_unspecified()
         && !address.is_multicast()

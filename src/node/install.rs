@@ -188,24 +188,16 @@ impl Writer<'_> {
             Some(FoundState::Directory) => "it is a folder".to_owned(),
             _ => "it is not there".to_owned(),
         };
-        Err(Failure::failed(format!("{}: cannot copy {}: {reason}", self.node, source.display())).into())
+        Err(self.refusal(source).cannot_copy(&reason))
     }
 
     /// Refuses to replace what is no file, and what somebody else's file would be behind a link.
     fn may_replace(&self, path: &Path, old: &Stat, followed: bool) -> anyhow::Result<()> {
         if kind(old) != FileType::RegularFile {
-            let message = format!("{}: will not replace {}: it is not a regular file", self.node, path.display());
-            return Err(Failure::failed(message).into());
+            return Err(self.refusal(path).irregular());
         }
         if followed && !self.trusts(old.st_uid) {
-            return Err(Failure::failed(format!(
-                "{}: will not write through the symbolic link {}: the file it leads to belongs to user {}",
-                self.node,
-                path.display(),
-                old.st_uid,
-            ))
-            .hint("name the file itself instead of the link, or correct the link")
-            .into());
+            return Err(self.refusal(path).behind_link(old.st_uid));
         }
         Ok(())
     }
@@ -217,27 +209,13 @@ impl Writer<'_> {
         }
         let stat =
             rustix::fs::fstat(folder).map_err(|errno| self.error(errno, "cannot inspect the folder of", path))?;
-        let shown = path.parent().unwrap_or(Path::new("/")).display();
         let anybody_writes = stat.st_mode & 0o1002 == 0o002;
         if anybody_writes {
-            return Err(Failure::failed(format!(
-                "{}: will not write the private file {}: everybody may rename files in {shown}",
-                self.node,
-                path.display()
-            ))
-            .hint(format!("chmod o-w {shown}"))
-            .into());
+            return Err(self.refusal(path).open_folder());
         }
         // Whoever is given the file may as well own the folder.
         if !self.trusts(stat.st_uid) && owner.is_none_or(|owner| owner.uid != stat.st_uid) {
-            return Err(Failure::failed(format!(
-                "{}: will not write the private file {}: {shown} belongs to user {}",
-                self.node,
-                path.display(),
-                stat.st_uid
-            ))
-            .hint(format!("chown root {shown}, or run the command as that user"))
-            .into());
+            return Err(self.refusal(path).foreign_folder(stat.st_uid));
         }
         Ok(())
     }

@@ -4,19 +4,15 @@
 //! given back, so whoever has locked a file must look whether it still is the one with that name.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, Write as _};
+use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
-use rustix::io::Errno;
-use time::format_description::well_known::Rfc3339;
-
 use super::writing::{Writer, kind, stat_in};
 use super::{LockGuard, LockOwner};
-use crate::error::Failure;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 /// How often the lock is tried anew when its file or folder was removed at that very moment.
 const ATTEMPTS: usize = 100;
@@ -79,15 +75,15 @@ impl Writer<'_> {
         let mut file = match rustix::fs::openat(&place.folder, &place.name, flags, Mode::RUSR | Mode::WUSR) {
             Ok(fd) => File::from(fd),
             Err(Errno::NOENT) => return Ok(None),
-            Err(Errno::LOOP) => return Err(self.foreign_lock(path, "it is a symbolic link")),
+            Err(Errno::LOOP) => return Err(self.refusal(path).foreign_lock("it is a symbolic link")),
             Err(errno) => return Err(failed(errno)),
         };
         let stat = rustix::fs::fstat(&file).map_err(failed)?;
         if kind(&stat) != FileType::RegularFile {
-            return Err(self.foreign_lock(path, "it is not a regular file"));
+            return Err(self.refusal(path).foreign_lock("it is not a regular file"));
         }
         if !self.trusts(stat.st_uid) {
-            return Err(self.foreign_lock(path, &format!("it belongs to user {}", stat.st_uid)));
+            return Err(self.refusal(path).foreign_lock(&format!("it belongs to user {}", stat.st_uid)));
         }
         match file.try_lock() {
             Ok(()) => {}
@@ -98,57 +94,10 @@ impl Writer<'_> {
         Ok(lock.is_current().map_err(failed)?.then_some(lock))
     }
 
-    fn foreign_lock(&self, path: &Path, reason: &str) -> anyhow::Error {
-        Failure::failed(format!("{}: cannot lock {}: {reason}", self.node, path.display()))
-            .hint(format!("remove {}: kubepki did not make it", path.display()))
-            .into()
-    }
-
     fn held(&self, path: &Path, file: &mut File, asking: &LockOwner) -> anyhow::Error {
-        let mut text = String::new();
-        let read = file.rewind().and_then(|()| file.take(LARGEST).read_to_string(&mut text));
-        let holder: Option<LockOwner> = read.ok().and_then(|_| serde_json::from_str(&text).ok());
-        let Some(holder) = holder else {
-            let message = format!("{}: another kubepki has just started here ({})", self.node, path.display());
-            return Failure::failed(message).hint("wait until it has ended, then run the command again").into();
-        };
-        let since = holder.since.format(&Rfc3339).unwrap_or_default();
-        let mut message = format!("{}: kubepki {} is already running here, started", self.node, holder.command);
-        let _ = write!(message, " by {} (process {}) at {since}", holder.who, holder.pid);
-        if let Some(age) = age(asking.since - holder.since) {
-            let _ = write!(message, ", {age} ago");
-        }
-        let _ = write!(message, "; it holds the lock {}", path.display());
-        Failure::failed(message)
-            .hint(format!(
-                "wait until it has ended, or end process {} of {}: its lock goes with it",
-                holder.pid, holder.who
-            ))
-            .into()
-    }
-}
-
-/// A span in its largest whole unit; `None` when the clocks contradict each other.
-fn age(span: time::Duration) -> Option<String> {
-    let units = [(span.whole_days(), "d"), (span.whole_hours(), "h"), (span.whole_minutes(), "min")];
-    if span.is_negative() {
-        return None;
-    }
-    let larger = units.into_iter().find(|(count, _)| *count > 0);
-    let (count, unit) = larger.unwrap_or((span.whole_seconds(), "s"));
-    Some(format!("{count} {unit}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_age_is_told_in_its_largest_unit() {
-        use time::Duration;
-        assert_eq!(age(Duration::seconds(59)).as_deref(), Some("59 s"));
-        assert_eq!(age(Duration::seconds(60)).as_deref(), Some("1 min"));
-        assert_eq!(age(Duration::hours(25)).as_deref(), Some("1 d"));
-        assert_eq!(age(Duration::seconds(-1)), None);
+        let mut text = Vec::new();
+        // What cannot be read is what nobody has written yet.
+        let _ = file.rewind().and_then(|()| file.take(LARGEST).read_to_end(&mut text));
+        self.refusal(path).held(&text, asking)
     }
 }

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 mod directories;
 mod facts;
+pub mod fleet;
 mod install;
 pub mod interrupt;
 pub mod kubeconfig_lock;
@@ -18,8 +19,10 @@ pub mod local;
 mod lock;
 pub mod probe;
 mod reading;
+mod refusal;
 mod removal;
 mod resolve;
+pub mod ssh;
 mod writing;
 
 /// Files larger than this are not read: nothing a Kubernetes PKI holds comes near it (bytes).

@@ -22,7 +22,7 @@ use super::writing::kind;
 use super::{Found, FoundState, LARGEST_FILE, Metadata, Query, install};
 
 /// Deeper trees are a loop of mounts or a trap; each level costs a descriptor.
-const DEEPEST: usize = 64;
+pub(super) const DEEPEST: usize = 64;
 
 /// From this many entries on, a folder is read by several threads.
 const MANY: usize = 1024;
@@ -82,7 +82,7 @@ pub(super) fn words(error: &std::io::Error) -> String {
     letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
-fn too_large(size: u64) -> String {
+pub(super) fn too_large(size: u64) -> String {
     format!("too large to be a certificate or key: {size} bytes")
 }
 

@@ -11,7 +11,6 @@ use rustix::io::Errno;
 
 use super::install::is_temporary;
 use super::writing::{Writer, flush, kind, open_folder, stat_in};
-use crate::error::Failure;
 
 /// Nothing of kubepki's own is nested deeper.
 const DEEPEST: usize = 16;
@@ -45,8 +44,7 @@ impl Writer<'_> {
     /// Carries out [`super::Effect::RemoveTree`]. Links below are removed, never followed.
     pub(super) fn remove_tree(&self, path: &Path) -> anyhow::Result<()> {
         if !is_our_own(path) {
-            let message = format!("{}: will not remove {}: it is not kubepki's own", self.node, path.display());
-            return Err(Failure::failed(message).into());
+            return Err(self.refusal(path).not_our_own());
         }
         let Some(place) = self.place(path, false)? else { return Ok(()) };
         let failed = |errno: Errno| self.error(errno, "cannot remove the folder", path);
@@ -84,7 +82,7 @@ pub(super) fn sweep_folder(folder: BorrowedFd<'_>) -> rustix::io::Result<()> {
 }
 
 /// Whether a path lies in a folder named `.kubepki` or `kubepki…`, or is one.
-fn is_our_own(path: &Path) -> bool {
+pub(super) fn is_our_own(path: &Path) -> bool {
     path.is_absolute()
         && path.components().all(|component| component.as_os_str() != "..")
         && path.components().any(|component| {

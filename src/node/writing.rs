@@ -10,8 +10,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::reading::words;
+use super::refusal::Refusal;
 use super::resolve::{Place, Root, Stopped, Trust};
-use crate::error::Failure;
 
 /// Writes into one root on behalf of one user.
 pub(super) struct Writer<'a> {
@@ -29,11 +29,8 @@ impl Writer<'_> {
             Ok(place) => Ok(Some(place)),
             Err(Stopped::Errno(Errno::NOENT)) => Ok(None),
             Err(Stopped::Errno(errno)) => Err(self.error(errno, "cannot reach", path)),
-            Err(Stopped::Link { path: link, uid }) => Err(self.refuse_link(path, &link, uid)),
-            Err(Stopped::NotAFile) => {
-                Err(Failure::failed(format!("{}: {} is not the absolute path of a file", self.node, path.display()))
-                    .into())
-            }
+            Err(Stopped::Link { path: link, uid }) => Err(self.refusal(path).link(&link, uid)),
+            Err(Stopped::NotAFile) => Err(self.refusal(path).not_a_file()),
         }
     }
 
@@ -42,28 +39,15 @@ impl Writer<'_> {
         self.place(path, follow)?.ok_or_else(|| self.error(Errno::NOENT, "cannot reach", path))
     }
 
-    pub(super) fn refuse_link(&self, path: &Path, link: &Path, uid: u32) -> anyhow::Error {
-        let way = if link == path { String::new() } else { format!(" on the way to {}", path.display()) };
-        Failure::failed(format!(
-            "{}: will not write through the symbolic link {}{way}: it belongs to user {uid}, who could point it \
-             elsewhere",
-            self.node,
-            link.display(),
-        ))
-        .hint(format!("give the link to root (chown -h root {}) or name the file it points to", link.display()))
-        .into()
+    pub(super) fn refusal<'a>(&'a self, path: &'a Path) -> Refusal<'a> {
+        Refusal { node: self.node, path }
     }
 
     /// `cannot …` with the system's reason.
     pub(super) fn error(&self, error: impl Into<std::io::Error>, what: &str, path: &Path) -> anyhow::Error {
         let error = error.into();
-        let failure = Failure::failed(format!("{}: {what} {}: {}", self.node, path.display(), words(&error)));
-        match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                failure.hint("free some space on that file system and run the command again").into()
-            }
-            _ => failure.into(),
-        }
+        let is_full = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+        self.refusal(path).failed(what, &words(&error), is_full)
     }
 
     /// Whether files of `uid` are as good as the caller's own.

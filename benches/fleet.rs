@@ -1,0 +1,138 @@
+//! How long 100 nodes take to be checked over SSH from a cold start, beside their handshakes alone, and beside `ssh` and
+//! openssl one node after another.
+//!
+//! `cargo bench --bench fleet [-- NODES [AT_ONCE [ROUNDS]]]`, as root. One sshd answers on as many ports as there are nodes,
+//! and each is a machine of its own as far as the connections go. Client and servers share this machine's cores, so
+//! times are those of work, not of waiting: a real network only hides more of it.
+
+#![allow(clippy::print_stdout, reason = "a benchmark prints what it found")]
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot set itself up has failed")]
+#![allow(dead_code, unreachable_pub, reason = "the server is written for the tests")]
+
+use std::fs;
+use std::process::Command;
+use std::time::Instant;
+
+use kubepki::node::Node;
+use kubepki::node::fleet::side_by_side;
+use kubepki::node::interrupt::Interrupt;
+use kubepki::node::ssh::{SshNode, SshOptions};
+use kubepki::observe::{self, Keys, Scope, Wanted};
+use time::OffsetDateTime;
+
+use server::{Server, Setup, client_key, nobody};
+
+#[path = "../tests/remote/server.rs"]
+mod server;
+#[path = "../tests/support/skip.rs"]
+mod skip;
+
+fn main() {
+    let arguments: Vec<usize> = std::env::args().skip(1).filter_map(|word| word.parse().ok()).collect();
+    let number = |index: usize, usual: usize| arguments.get(index).copied().unwrap_or(usual);
+    let (count, at_once, rounds) = (number(0, 100), number(1, 32), number(2, 5));
+    assert!(server::can_run("the benchmark"), "it needs root and sshd");
+    let server = Server::with(&Setup { ports: count, config: "LogLevel ERROR".to_owned(), ..Setup::default() });
+    let files = pki(&server);
+    let options: Vec<SshOptions> =
+        server.ports.iter().map(|port| SshOptions { port: Some(*port), ..server.options("root") }).collect();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    println!("{count} nodes, {at_once} at once, {files} files each, {rounds} rounds in turn, {cores} cores");
+    let (mut shaken, mut checked, mut one_by_one) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 1..=rounds {
+        shaken.push(timed(|| drop(each(&nodes(&options), at_once, &|node| node.connect()))));
+        checked.push(timed(|| check(&options, at_once, &server)));
+        print!("round {round}: handshakes {:.2} s, check {:.2} s", shaken[round - 1], checked[round - 1]);
+        // Ten times as slow as the rest, so once is enough.
+        if round == 1 {
+            one_by_one.push(timed(|| with_ssh(&server, &options)));
+            print!(", ssh and openssl one by one {:.2} s", one_by_one[0]);
+        }
+        println!();
+    }
+    let (shaken, checked) = (median(&mut shaken), median(&mut checked));
+    println!("\ncheck / handshakes alone   {:.2}", checked / shaken);
+    println!("one by one / check         {:.1}", median(&mut one_by_one) / checked);
+    println!("most memory                {:.1} MiB", memory());
+}
+
+/// A whole PKI below the server's folder; returns how many files it has.
+fn pki(server: &Server) -> usize {
+    let root = server.at("root");
+    fs::create_dir(&root).unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_kubepki"))
+        .args(["create-certs", "--yes", "-o", "none", "--only-show-errors", "--node-name", "cp1"])
+        .args(["--advertise-address", "10.0.0.5", "--key-algorithm", "ecdsa-p256", "--root"])
+        .arg(&root)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let output = Command::new("find").arg(root.join("etc/kubernetes")).args(["-type", "f"]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().lines().count()
+}
+
+fn nodes(options: &[SshOptions]) -> Vec<SshNode> {
+    let access = nobody();
+    let named = options.iter().enumerate();
+    named.map(|(number, options)| SshNode::new(format!("n{number}"), options.clone(), &access)).collect()
+}
+
+/// Does `work` with every node; the same parallelism for everything that is compared.
+fn each<T: Send>(nodes: &[SshNode], at_once: usize, work: &(dyn Fn(&SshNode) -> anyhow::Result<T> + Sync)) -> Vec<T> {
+    let all: Vec<&dyn Node> = nodes.iter().map(|node| node as &dyn Node).collect();
+    let by_name = |name: &str| nodes.iter().find(|node| node.name() == name).unwrap();
+    let results = side_by_side(&all, at_once, &Interrupt::default(), &|_| {}, &|node| work(by_name(node.name())));
+    results.into_iter().map(|result| result.unwrap()).collect()
+}
+
+/// What `check-expiry` reads of a machine, certificates taken apart.
+fn check(options: &[SshOptions], at_once: usize, server: &Server) {
+    let now = OffsetDateTime::now_utc();
+    let root = server.at("root");
+    let scope = Scope::Machine { kubernetes: root.join("etc/kubernetes"), kubelet: root.join("var/lib/kubelet") };
+    let wanted = Wanted { scopes: vec![scope], keys: Keys::PublicHalf };
+    for snapshot in each(&nodes(options), at_once, &|node| Ok(observe::node(node, &wanted, now))) {
+        assert!(snapshot.artifacts.len() > 20, "{snapshot:?}");
+    }
+}
+
+/// What people do without a tool.
+fn with_ssh(server: &Server, options: &[SshOptions]) {
+    let pki = server.at("root/etc/kubernetes/pki");
+    let script = format!(
+        "for f in {0}/*.crt {0}/etcd/*.crt; do openssl x509 -in $f -noout -subject -enddate; done; \
+         for f in {0}/../*.conf; do sed -n 's/.*client-certificate-data: //p' $f | base64 -d | openssl x509 -noout \
+         -subject -enddate; done",
+        pki.display()
+    );
+    for options in options {
+        let output = Command::new("ssh")
+            .args(["-F", "none", "-o", "BatchMode=yes", "-p", &options.port.unwrap().to_string(), "-i"])
+            .arg(client_key())
+            .arg("-o")
+            .arg(format!("UserKnownHostsFile={}", options.known_hosts_file.as_ref().unwrap().display()))
+            .args(["root@127.0.0.1", &script])
+            .output()
+            .unwrap();
+        let lines = String::from_utf8(output.stdout).unwrap().lines().count();
+        assert!(lines > 20, "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+fn timed(work: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    work();
+    start.elapsed().as_secs_f64()
+}
+
+fn median(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// The most memory this process ever had (MiB).
+fn memory() -> f64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+}

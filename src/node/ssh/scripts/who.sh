@@ -1,0 +1,3 @@
+# Who runs scripts here.
+printf 'uid %s\n' "$(id -u)"
+fine

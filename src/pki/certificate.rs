@@ -61,8 +61,8 @@ impl Certificate {
         let validity = parsed.validity();
         let mut certificate = Self {
             der: der.to_vec(),
-            subject: Name::from_x509(parsed.subject()),
-            issuer: Name::from_x509(parsed.issuer()),
+            subject: Name::from_x509(parsed.subject()).map_err(|fault| format!("its subject: {fault}"))?,
+            issuer: Name::from_x509(parsed.issuer()).map_err(|fault| format!("its issuer: {fault}"))?,
             serial: SerialNumber::from_der_integer(parsed.raw_serial()),
             not_before: validity.not_before.to_datetime(),
             not_after: validity.not_after.to_datetime(),
@@ -370,6 +370,10 @@ fn kind_of(info: &SubjectPublicKeyInfo<'_>) -> KeyKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pki::algorithm::KeyAlgorithm;
+    use crate::pki::issue::{Issuer, Template};
+    use crate::pki::private_key::PrivateKey;
+    use time::macros::datetime;
 
     #[test]
     fn serial_numbers_are_shown_as_openssl_shows_them_in_lower_case() {
@@ -383,6 +387,24 @@ mod tests {
             (&[], "00"),
         ] {
             assert_eq!(SerialNumber::from_der_integer(der).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn a_name_that_would_be_cut_short_is_an_error() {
+        let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).expect("random source");
+        let (own, ca) = (Name::new("jane", &["dev".into(), "ops".into()]), Name::new("authority", &["ops".into()]));
+        let validity = (datetime!(2026-01-01 0:00 UTC), datetime!(2027-01-01 0:00 UTC));
+        let root = Template::authority(ca.clone(), &[], key.public_key(), validity).self_sign(&key).expect("signs");
+        let template = Template::leaf(own.clone(), &[ExtendedKeyUsage::ClientAuth], &[], key.public_key(), validity);
+        let whole = template.sign(Issuer { certificate: &root, key: &key }).expect("signs");
+        for (name, at, which) in [(&own, 4, "subject"), (&own, 16, "subject"), (&ca, 18, "issuer")] {
+            let mut der = whole.der().to_vec();
+            let begin = der.windows(name.der().len()).position(|window| window == name.der()).expect("it is in there");
+            assert_eq!(der[begin + at], 0x30, "an attribute begins there");
+            der[begin + at] = 0x2f;
+            let error = Certificate::from_der(&der).expect_err("damaged");
+            assert!(error.contains(which), "{error}");
         }
     }
 

@@ -85,7 +85,7 @@ impl Request {
         parsed.verify_signature().map_err(|_| "the request is not signed by its own key".to_owned())?;
         let info = &parsed.certification_request_info;
         let mut request = Self {
-            subject: Name::from_x509(&info.subject),
+            subject: Name::from_x509(&info.subject).map_err(|fault| format!("its subject: {fault}"))?,
             public_key: info.subject_pki.raw.to_vec(),
             sans: Vec::new(),
             usages: Vec::new(),
@@ -109,17 +109,46 @@ mod tests {
     use crate::pki::algorithm::KeyAlgorithm;
     use time::macros::datetime;
 
-    #[test]
-    fn a_request_is_read_back_with_its_key() {
-        let key = PrivateKey::generate(KeyAlgorithm::EcdsaP384).expect("random source");
+    fn wish(key: &PrivateKey) -> (Name, Vec<San>, Vec<ExtendedKeyUsage>, Template) {
         let validity = (datetime!(2026-01-01 0:00 UTC), datetime!(2027-01-01 0:00 UTC));
         let subject = Name::new("jane", &["dev".into(), "ops".into()]);
         let (sans, usages) = (vec![San::Dns("jane".into())], vec![ExtendedKeyUsage::ClientAuth]);
         let template = Template::leaf(subject.clone(), &usages, &sans, key.public_key(), validity);
+        (subject, sans, usages, template)
+    }
+
+    #[test]
+    fn a_request_is_read_back_with_its_key() {
+        let key = PrivateKey::generate(KeyAlgorithm::EcdsaP384).expect("random source");
+        let (subject, sans, usages, template) = wish(&key);
         let pem = request(&template, &key).expect("signs");
         assert_eq!(
             Request::from_pem(pem.as_bytes()),
             Ok(Request { subject, public_key: key.public_key().to_vec(), sans, usages })
         );
+    }
+
+    #[test]
+    fn a_subject_that_would_be_cut_short_is_an_error_even_when_it_is_signed() {
+        let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).expect("random source");
+        let (subject, _, _, template) = wish(&key);
+        let pem = request(&template, &key).expect("signs");
+        let whole = pem_file::PemFile::parse(pem.as_bytes()).blocks.remove(0).der.to_vec();
+        let (_, parsed) = X509CertificationRequest::from_der(&whole).expect("a request");
+        let mut info = parsed.certification_request_info.raw.to_vec();
+        let begin = info.windows(subject.der().len()).position(|window| window == subject.der()).expect("in there");
+        info[begin + 16] = 0x2f;
+        let signature = key.sign(&info).expect("signs");
+        let (algorithm, null) = key.signature_algorithm().expect("known");
+        let damaged = yasna::construct_der(|writer| {
+            writer.write_sequence(|request| {
+                request.next().write_der(&info);
+                der::write_algorithm(request.next(), algorithm, null);
+                request.next().write_bitvec_bytes(&signature, signature.len() * 8);
+            });
+        });
+        let error =
+            Request::from_pem(pem_file::encode("CERTIFICATE REQUEST", &damaged).as_bytes()).expect_err("damaged");
+        assert!(error.contains("its subject"), "{error}");
     }
 }

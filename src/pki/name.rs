@@ -53,21 +53,28 @@ impl Name {
                 }
             });
         });
-        match X509Name::from_der(&der) {
-            Ok((_, name)) => Self::from_x509(&name),
+        Self::from_der(&der).unwrap_or_else(|_| {
             // Cannot happen for what was just written; the bytes are right all the same.
-            Err(_) => Self { der, text: String::new(), common_name: None, organizations: Vec::new() },
-        }
+            Self { der, text: String::new(), common_name: None, organizations: Vec::new() }
+        })
     }
 
-    pub(crate) fn from_x509(name: &X509Name<'_>) -> Self {
+    /// Takes over a parsed name. The parser stops at the first attribute it cannot read and passes over the rest, so a name
+    /// that holds more than it has read is refused.
+    ///
+    /// # Errors
+    /// When an attribute is damaged; in words.
+    pub(crate) fn from_x509(name: &X509Name<'_>) -> Result<Self, String> {
+        if count_attributes(name.as_raw()) != Some(name.iter_attributes().count()) {
+            return Err("a damaged attribute in a name".to_owned());
+        }
         let plain = |any: &Any<'_>| string_value(any).unwrap_or_else(|| format!("#{}", super::hex(any.data)));
-        Self {
+        Ok(Self {
             der: name.as_raw().to_vec(),
             text: rfc4514(name),
             common_name: name.iter_common_name().last().map(|attribute| plain(attribute.attr_value())),
             organizations: name.iter_organization().map(|attribute| plain(attribute.attr_value())).collect(),
-        }
+        })
     }
 
     /// The name's DER, a SEQUENCE of relative distinguished names.
@@ -95,6 +102,22 @@ impl Name {
     pub fn is_empty(&self) -> bool {
         self.text.is_empty()
     }
+}
+
+/// How many attributes a DER name holds, whatever is in them; none when it is not whole.
+fn count_attributes(der: &[u8]) -> Option<usize> {
+    let (_, name) = Any::from_der(der).ok().filter(|(rest, _)| rest.is_empty())?;
+    let (mut rdns, mut count) = (name.data, 0);
+    while !rdns.is_empty() {
+        let (after, rdn) = Any::from_der(rdns).ok()?;
+        let mut attributes = rdn.data;
+        while !attributes.is_empty() {
+            attributes = Any::from_der(attributes).ok()?.0;
+            count += 1;
+        }
+        rdns = after;
+    }
+    Some(count)
 }
 
 fn write_attribute(writer: DERWriter<'_>, oid: &[u64], value: &str) {
@@ -188,9 +211,8 @@ impl Name {
     /// When the bytes are no DER name or have something after it.
     pub fn from_der(der: &[u8]) -> Result<Self, String> {
         match X509Name::from_der(der) {
-            // The parser stops at the first attribute it cannot read.
-            Ok(([], name)) if name.as_raw() == der => Ok(Self::from_x509(&name)),
-            Ok(_) => Err("bytes after the name, or damaged attributes in it".to_owned()),
+            Ok(([], name)) => Self::from_x509(&name),
+            Ok(_) => Err("bytes after the name".to_owned()),
             Err(error) => Err(format!("no DER name: {error}")),
         }
     }
@@ -217,10 +239,15 @@ mod tests {
 
     #[test]
     fn a_name_with_a_damaged_attribute_is_none() {
-        let mut der = Name::new("jane", &["dev".into()]).der().to_vec();
+        // SEQUENCE { SET { O=dev, O=ops }, SET { CN=jane } }: the attributes begin at bytes 4, 16 and 30.
+        let der = Name::new("jane", &["dev".into(), "ops".into()]).der().to_vec();
         assert!(Name::from_der(&der).is_ok());
-        der[4] = 0x2f;
-        assert!(Name::from_der(&der).is_err());
+        for at in [4, 16, 30] {
+            assert_eq!(der[at], 0x30, "an attribute begins at {at}");
+            let mut damaged = der.clone();
+            damaged[at] = 0x2f;
+            assert!(Name::from_der(&damaged).is_err(), "{at}");
+        }
     }
 
     #[test]

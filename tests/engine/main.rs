@@ -19,5 +19,6 @@ mod observe;
 mod old_kernel;
 mod recovery;
 mod rotate;
+mod servers;
 mod source;
 mod transaction;

@@ -1,7 +1,6 @@
 //! Real TLS servers: openssl's, in every state an administrator finds one in, and a kube-apiserver would not start in.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
@@ -47,7 +46,7 @@ impl Servers {
     /// Starts `openssl s_server` on `host` with that certificate, and returns its port.
     fn start(&mut self, host: &str, certificate: &Path, key: &Path, words: &[&str]) -> u16 {
         let port = free_ports(1)[0];
-        let mut command = Command::new("openssl");
+        let mut command = Server::command("openssl");
         command.args(["s_server", "-accept", &format!("{host}:{port}"), "-quiet", "-cert"]).arg(certificate);
         command.arg("-key").arg(key).args(words);
         let log = self.stage.at(&format!("{port}.log"));

@@ -53,7 +53,7 @@ impl Etcd {
         let member = &self.members[index];
         let (own, peer) = (self.client_url(index), self.peer_url(index));
         let file = |path: &str| member.pki.join(path);
-        let mut command = Command::new(&self.program);
+        let mut command = Server::command(&self.program);
         command.env_clear().current_dir(self.folder.path());
         command.args(["--name", &format!("m{index}"), "--data-dir", &format!("data{index}")]);
         command.args(["--listen-client-urls", &own, "--advertise-client-urls", &own]);

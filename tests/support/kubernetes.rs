@@ -58,7 +58,7 @@ impl ControlPlane {
 
     fn start_server(&mut self, etcd_trust: &str) {
         let pki = self.kubernetes.join("pki");
-        let mut command = Command::new(self.binaries.join("kube-apiserver"));
+        let mut command = Server::command(self.binaries.join("kube-apiserver"));
         command.env_clear().current_dir(self.folder.path());
         for (option, file) in [
             ("client-ca-file", "ca.crt"),

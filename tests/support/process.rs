@@ -1,5 +1,6 @@
 //! Servers that run for the length of a test: stopped when dropped, their words kept for when something fails.
 
+use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -15,6 +16,15 @@ pub struct Server {
 }
 
 impl Server {
+    /// A command that runs `program` until the thread that starts it ends, however that happens: a killed run must not leave
+    /// servers behind. That is `setpriv`'s work (util-linux); without it only [`Drop`] stops them.
+    pub fn command(program: impl AsRef<OsStr>) -> Command {
+        let Some(setpriv) = setpriv() else { return Command::new(program) };
+        let mut command = Command::new(setpriv);
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+        command
+    }
+
     /// Starts `command`; what it says goes to `log`, behind what is there.
     pub fn start(mut command: Command, log: &Path) -> Self {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
@@ -40,6 +50,12 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Where `setpriv` is: searched for here, because servers may be given an empty environment.
+pub fn setpriv() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join("setpriv")).find(|file| file.is_file())
 }
 
 /// Asks again and again until the answer is yes. Panics with `words` when it never is.

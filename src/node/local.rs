@@ -4,9 +4,11 @@
 //! to. Nothing here knows what a certificate is.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::reading::{self, words};
 use super::resolve::Root;
+use super::wire::{self, Wire};
 use super::writing::Writer;
 use super::{Effect, Found, LockGuard, LockOwner, Node, NodeFacts, Query, facts};
 use crate::error::Failure;
@@ -81,5 +83,12 @@ impl Node for LocalNode {
 
     fn lock(&self, path: &Path, owner: &LockOwner) -> anyhow::Result<Box<dyn LockGuard>> {
         self.writer().lock(path, owner)
+    }
+
+    fn dial(&self, host: &str, port: u16, limit: Duration) -> Result<Box<dyn Wire>, String> {
+        if self.root != Path::new("/") {
+            return Err(format!("nothing runs below {}: it is only a folder", self.root.display()));
+        }
+        Ok(Box::new(wire::connect(host, port, limit)?))
     }
 }

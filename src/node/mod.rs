@@ -5,6 +5,7 @@
 //! is one [`Effect`] at a time, because an operation must be able to stop after any of them.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
@@ -23,6 +24,7 @@ mod refusal;
 mod removal;
 mod resolve;
 pub mod ssh;
+pub mod wire;
 mod writing;
 
 /// Files larger than this are not read: nothing a Kubernetes PKI holds comes near it (bytes).
@@ -60,6 +62,17 @@ pub trait Node: Send + Sync {
     /// # Errors
     /// When somebody else holds it: the message names the holder, since when, and what to do.
     fn lock(&self, path: &Path, owner: &LockOwner) -> anyhow::Result<Box<dyn LockGuard>>;
+
+    /// Connects to TCP port `port` of `host` as the node itself would: `127.0.0.1` is the node's own, names are looked up
+    /// there. `limit` bounds that connection; a login on the node that is yet to be made has its own time. Safe while
+    /// a lock is held, and at the same time from several threads.
+    ///
+    /// # Errors
+    /// Why there is no connection, in words without the node's name. Nothing was sent then.
+    fn dial(&self, host: &str, port: u16, limit: Duration) -> Result<Box<dyn wire::Wire>, String> {
+        let _ = limit;
+        Err(format!("connections to {host} port {port} cannot be made from this kind of node"))
+    }
 }
 
 /// Held for the length of an operation; dropping it gives the lock back.

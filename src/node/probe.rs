@@ -4,16 +4,19 @@
 //! included, so that a silent or a dripping server cannot hold anybody up.
 
 use std::fmt;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{self, CryptoProvider};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme};
+
+use super::Node;
+use super::wire::{self, Deadline, Timed};
 
 /// Port of an endpoint that names none: the API server's.
 const API_SERVER: u16 = 6443;
@@ -67,73 +70,39 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Asks the server at `endpoint` for its certificates, leaf first, as DER. `server_name` is the name it is asked for
-/// (SNI); the host if there is none. Everything together takes `limit` at most.
+/// Asks the server at `endpoint`, as this machine reaches it, for its certificates, leaf first, as DER. `server_name` is
+/// the name it is asked for (SNI); the host if there is none. Everything together takes `limit` at most.
 ///
 /// # Errors
 /// Why there are none, in words: nobody listens, no answer, no TLS.
 pub fn chain(endpoint: &Endpoint, server_name: Option<&str>, limit: Duration) -> Result<Vec<Vec<u8>>, String> {
-    let deadline = Deadline { at: Instant::now() + limit, limit };
-    let mut reason = "its name has no address".to_owned();
-    for address in resolve(endpoint, deadline)? {
-        match TcpStream::connect_timeout(&address, deadline.left()?) {
-            Ok(stream) => return handshake(stream, address, endpoint, server_name, deadline),
-            Err(error) => {
-                reason = match error.kind() {
-                    ErrorKind::ConnectionRefused => "nothing listens there: connection refused".to_owned(),
-                    ErrorKind::TimedOut | ErrorKind::WouldBlock => deadline.words(),
-                    _ => format!("cannot connect: {}", super::reading::words(&error)),
-                }
-            }
-        }
-    }
-    Err(reason)
+    let deadline = Deadline::new(limit);
+    let stream = wire::connect(&endpoint.host, endpoint.port, limit)?;
+    handshake(Timed::new(Box::new(stream), deadline), server_name.unwrap_or(&endpoint.host))
 }
 
-#[derive(Clone, Copy)]
-struct Deadline {
-    at: Instant,
-    limit: Duration,
-}
-
-impl Deadline {
-    fn left(self) -> Result<Duration, String> {
-        match self.at.checked_duration_since(Instant::now()) {
-            Some(left) if !left.is_zero() => Ok(left),
-            _ => Err(self.words()),
-        }
-    }
-
-    fn words(self) -> String {
-        format!("no answer within {} s", self.limit.as_secs_f32())
-    }
-}
-
-/// Looks the name up on a thread of its own: the system's look-up cannot be bounded otherwise.
-fn resolve(endpoint: &Endpoint, deadline: Deadline) -> Result<Vec<SocketAddr>, String> {
-    if let Ok(address) = endpoint.host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, endpoint.port)]);
-    }
-    let (sender, receiver) = mpsc::channel();
-    let (host, port) = (endpoint.host.clone(), endpoint.port);
-    std::thread::spawn(move || {
-        // Nobody may be listening any more.
-        let _ = sender.send((host.as_str(), port).to_socket_addrs().map(Iterator::collect));
-    });
-    match receiver.recv_timeout(deadline.left()?) {
-        Ok(Ok(addresses)) => Ok(addresses),
-        Ok(Err(_)) => Err(format!("the name {} is not known", endpoint.host)),
-        Err(_) => Err(format!("the name {} was not looked up in time", endpoint.host)),
-    }
-}
-
-fn handshake(
-    stream: TcpStream,
-    address: SocketAddr,
+/// Asks the server at `endpoint`, as `node` reaches it, for its certificates; otherwise as [`chain`]. `limit` bounds the
+/// connection from the node and the handshake; logging in to the node, where that is yet to be done, has its own time.
+///
+/// # Errors
+/// As [`chain`].
+pub fn chain_through(
+    node: &dyn Node,
     endpoint: &Endpoint,
     server_name: Option<&str>,
-    deadline: Deadline,
+    limit: Duration,
 ) -> Result<Vec<Vec<u8>>, String> {
+    let wire = node.dial(&endpoint.host, endpoint.port, limit)?;
+    handshake(Timed::new(wire, Deadline::new(limit)), server_name.unwrap_or(&endpoint.host))
+}
+
+/// The name that TLS is told for `host`. What is none for TLS (an interface in an address, for one) goes without SNI.
+pub(super) fn tls_name(host: &str) -> ServerName<'static> {
+    let bare = host.split('%').next().unwrap_or(host).trim_end_matches('.').to_owned();
+    ServerName::try_from(bare).unwrap_or_else(|_| ServerName::from(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
+}
+
+fn handshake(mut wire: Timed, name: &str) -> Result<Vec<Vec<u8>>, String> {
     let provider = Arc::new(crypto::aws_lc_rs::default_provider());
     let witness = Arc::new(Witness { seen: Mutex::default(), provider: Arc::clone(&provider) });
     let config = ClientConfig::builder_with_provider(provider)
@@ -142,23 +111,19 @@ fn handshake(
         .dangerous()
         .with_custom_certificate_verifier(Arc::clone(&witness) as Arc<dyn ServerCertVerifier>)
         .with_no_client_auth();
-    // What is no name for TLS (an interface in an address, for one) is reached by address, without SNI.
-    let wanted = server_name.unwrap_or(&endpoint.host).trim_end_matches('.').to_owned();
-    let name = ServerName::try_from(wanted).unwrap_or_else(|_| ServerName::from(address.ip()));
-    let mut connection =
-        ClientConnection::new(Arc::new(config), name).map_err(|error| format!("TLS cannot be set up: {error}"))?;
-    let mut wire = Wire { stream, deadline, first: Vec::new() };
+    let mut connection = ClientConnection::new(Arc::new(config), tls_name(name))
+        .map_err(|error| format!("TLS cannot be set up: {error}"))?;
     let outcome = shake(&mut connection, &mut wire);
     let seen = std::mem::take(&mut *witness.seen.lock().unwrap_or_else(PoisonError::into_inner));
     match outcome {
         // A server that wants a client certificate has shown its own by then.
         _ if !seen.is_empty() => Ok(seen),
         Ok(()) => Err("the server showed no certificate".to_owned()),
-        Err(error) => Err(words(&error, &wire.first, deadline)),
+        Err(error) => Err(words(&error, &wire.first, wire.deadline)),
     }
 }
 
-fn shake(connection: &mut ClientConnection, wire: &mut Wire) -> std::io::Result<()> {
+fn shake(connection: &mut ClientConnection, wire: &mut Timed) -> std::io::Result<()> {
     while connection.is_handshaking() {
         if connection.complete_io(wire)? == (0, 0) {
             return Err(ErrorKind::UnexpectedEof.into());
@@ -195,41 +160,6 @@ fn words(error: &std::io::Error, first: &[u8], deadline: Deadline) -> String {
             "it closed the connection instead of answering; it may not speak TLS".to_owned()
         }
         (None, _) => format!("the connection broke: {}", super::reading::words(error)),
-    }
-}
-
-/// A connection of which each read and write waits no longer than the deadline allows, and which remembers how the
-/// other side began.
-struct Wire {
-    stream: TcpStream,
-    deadline: Deadline,
-    first: Vec<u8>,
-}
-
-impl Wire {
-    fn left(&self) -> std::io::Result<Option<Duration>> {
-        self.deadline.left().map(Some).map_err(|_| ErrorKind::TimedOut.into())
-    }
-}
-
-impl Read for Wire {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.stream.set_read_timeout(self.left()?)?;
-        let count = self.stream.read(buffer)?;
-        let wanted = 8_usize.saturating_sub(self.first.len()).min(count);
-        self.first.extend_from_slice(&buffer[..wanted]);
-        Ok(count)
-    }
-}
-
-impl Write for Wire {
-    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
-        self.stream.set_write_timeout(self.left()?)?;
-        self.stream.write(buffer)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.stream.flush()
     }
 }
 

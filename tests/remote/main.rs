@@ -9,6 +9,7 @@
 
 mod crowd;
 mod cuts;
+mod dialling;
 mod host_keys;
 mod jump;
 mod locks;

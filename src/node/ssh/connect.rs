@@ -104,6 +104,13 @@ fn open(
             let patience = Patience::new(options.connect_timeout, Some(access.interrupt()));
             let stream = jump
                 .open(&target.host_name, target.port, patience)
+                .map_err(|trouble| match trouble {
+                    Trouble::Refused(_) => {
+                        let place = known_name(&target.host_name, target.port);
+                        Trouble::Lost(format!("the jump host cannot reach {place}, or does not allow it"))
+                    }
+                    other => other,
+                })
                 .map_err(|trouble| failed(node, target, "connect to", &trouble))?;
             Ok((Socket::Pair(stream), Way::Jump(jump)))
         }

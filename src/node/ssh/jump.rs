@@ -34,7 +34,7 @@ pub(super) struct Jump {
 struct Request {
     host: String,
     port: u16,
-    answer: SyncSender<Result<UnixStream, String>>,
+    answer: SyncSender<Result<UnixStream, Trouble>>,
 }
 
 impl Jump {
@@ -52,7 +52,7 @@ impl Jump {
     /// Connects to `host` as the jump host sees it.
     ///
     /// # Errors
-    /// When the jump host is gone, refuses, or cannot reach `host` in time.
+    /// When the jump host is gone, cannot reach `host` in time, or refuses: [`Trouble::Refused`].
     pub(super) fn open(&self, host: &str, port: u16, patience: Patience<'_>) -> Result<UnixStream, Trouble> {
         let gone = || Trouble::Lost("the jump host is gone".to_owned());
         let (answer, answers) = mpsc::sync_channel(1);
@@ -62,7 +62,7 @@ impl Jump {
         self.ring();
         loop {
             match answers.recv_timeout(patience.nap()?) {
-                Ok(answer) => return answer.map_err(Trouble::Lost),
+                Ok(answer) => return answer,
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => return Err(gone()),
             }
@@ -234,11 +234,8 @@ impl Pump {
                     self.pipes.push(Pipe::new(channel, near));
                     theirs
                 })
-                .map_err(|error| error.to_string()),
-            Err(Trouble::Refused(_)) => {
-                let place = super::config::known_name(&request.host, request.port);
-                Err(format!("the jump host cannot reach {place}, or does not allow it"))
-            }
+                .map_err(Trouble::from),
+            Err(Trouble::Refused(error)) => Err(Trouble::Refused(error)),
             Err(trouble) => return Err(trouble),
         };
         // Whoever asked may have lost patience.

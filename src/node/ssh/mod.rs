@@ -5,7 +5,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::wire::Wire;
 use super::{Effect, Found, LockGuard, LockOwner, Node, NodeFacts, Query};
 
 mod access;
@@ -15,6 +17,7 @@ mod channel;
 mod command;
 mod config;
 mod connect;
+mod dialling;
 mod facts;
 mod host_key;
 mod jump;
@@ -76,5 +79,9 @@ impl Node for SshNode {
 
     fn lock(&self, path: &Path, owner: &LockOwner) -> anyhow::Result<Box<dyn LockGuard>> {
         locking::lock(&self.shell, path, owner)
+    }
+
+    fn dial(&self, host: &str, port: u16, limit: Duration) -> Result<Box<dyn Wire>, String> {
+        dialling::dial(&self.shell, host, port, limit)
     }
 }

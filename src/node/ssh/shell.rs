@@ -7,6 +7,7 @@ use super::answer::{Answer, reason};
 use super::channel::{self, Command, Output, Stay, Unanswered};
 use super::command::{Message, Script, scripts};
 use super::connect;
+use super::jump::Jump;
 use super::link::{Link, Patience};
 use super::options::{SshOptions, Sudo};
 use super::trouble::{Trouble, code, seconds};
@@ -29,6 +30,8 @@ pub(super) struct Shell {
     options: SshOptions,
     access: Arc<SshAccess>,
     state: Mutex<State>,
+    /// The login that connections to the node's ports go through. Taken before `state` where both are.
+    pub(super) tunnel: Mutex<Option<Arc<Jump>>>,
 }
 
 /// What is known at the moment.
@@ -56,11 +59,15 @@ pub(super) struct Ending {
 
 impl Shell {
     pub(super) fn new(node: String, options: SshOptions, access: Arc<SshAccess>) -> Self {
-        Self { node, options, access, state: Mutex::default() }
+        Self { node, options, access, state: Mutex::default(), tunnel: Mutex::default() }
     }
 
     pub(super) fn options(&self) -> &SshOptions {
         &self.options
+    }
+
+    pub(super) fn access(&self) -> &SshAccess {
+        &self.access
     }
 
     pub(super) fn state(&self) -> std::sync::MutexGuard<'_, State> {

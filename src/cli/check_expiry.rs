@@ -238,5 +238,5 @@ fn source_parser() -> impl TypedValueParser<Value = Source> {
 
 /// The machines of the target, for the parts of the command that need them.
 fn target(args: &CheckExpiryArgs, session: &Session) -> anyhow::Result<Target> {
-    Target::resolve(&args.target, session)
+    Target::survey(&args.target, session)
 }

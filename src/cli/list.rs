@@ -3,6 +3,7 @@
 use serde::Serialize;
 use time::OffsetDateTime;
 
+use super::cluster_file::{ClusterFile, ClusterNode};
 use super::session::Session;
 use super::state::{last_operations, overall};
 use super::target::{KnownCluster, Place, Target, TargetArgs, known_clusters, read_cluster_file};
@@ -52,17 +53,22 @@ pub fn run(args: &ListArgs, session: &mut Session) -> anyhow::Result<ExitCode> {
 }
 
 fn listed(known: KnownCluster, session: &Session) -> ListedCluster {
-    let nodes = read_cluster_file(&known.path).map(|file| file.spec.nodes.len());
+    let file = read_cluster_file(&known.path);
     let args = TargetArgs { place: Place::Cluster(known.name.clone()), ..TargetArgs::default() };
-    let state = Target::resolve(&args, session)
-        .and_then(|target| last_operations(session, &args, &target))
-        .map(|operations| overall(&operations));
+    // A list does not log in to other machines.
+    let is_here = |file: &ClusterFile| file.spec.nodes.iter().all(ClusterNode::is_local);
+    let state = match &file {
+        Ok(file) if !is_here(file) => Ok(None),
+        _ => Target::resolve(&args, session)
+            .and_then(|target| last_operations(session, &args, &target))
+            .map(|operations| Some(overall(&operations))),
+    };
     ListedCluster {
         error: state.as_ref().err().map(|error| format!("{error:#}")),
         name: known.name.name,
         resource_group: known.name.group,
-        provisioning_state: state.ok(),
-        nodes: nodes.ok(),
+        provisioning_state: state.ok().flatten(),
+        nodes: file.ok().map(|file| file.spec.nodes.len()),
         cluster_file: known.path.display().to_string(),
     }
 }

@@ -12,14 +12,20 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use clap_complete::ArgValueCompleter;
 
 use super::candidates;
-use super::cluster_file::ClusterFile;
+use super::cluster_file::{ClusterFile, ClusterNode};
 use super::session::Session;
-use crate::error::Failure;
+use crate::error::{Failure, hints};
+use crate::node::fleet::{AT_ONCE, Event, side_by_side};
 use crate::node::local::LocalNode;
 use crate::node::{FoundState, Node, Query};
 use crate::pki::layout::{Layout, Role};
+use crate::report::progress::Progress;
+use crate::report::text::counted;
 
 mod clusters;
+pub mod login;
+
+use login::SshArgs;
 
 pub use clusters::{ClusterName, KnownCluster, known_clusters};
 
@@ -55,6 +61,9 @@ struct TargetOptions {
     /// Only nodes of this role
     #[arg(long, value_name = "ROLE", value_parser = role_parser())]
     role: Option<Role>,
+
+    #[command(flatten)]
+    ssh: SshArgs,
 }
 
 /// The target as the operator named it.
@@ -66,6 +75,8 @@ pub struct TargetArgs {
     pub nodes: Vec<String>,
     /// `--role`.
     pub role: Option<Role>,
+    /// How nodes are logged in to.
+    pub ssh: SshArgs,
 }
 
 /// Where the nodes come from.
@@ -116,6 +127,8 @@ pub struct TargetNode {
     pub role: Role,
     /// Its folders.
     pub layout: Layout,
+    /// Why it cannot be asked, where it cannot.
+    pub trouble: Option<String>,
 }
 
 impl std::fmt::Debug for TargetNode {
@@ -125,22 +138,53 @@ impl std::fmt::Debug for TargetNode {
 }
 
 impl Target {
-    /// Finds the machines that `args` name and the folders that matter on each.
+    /// Finds the machines that `args` name and the folders that matter on each, and connects to all of them.
+    ///
+    /// # Errors
+    /// Exit code 2 for a wrong folder or cluster file, 3 for an unknown cluster or node, 1 when a node cannot be reached.
+    pub fn resolve(args: &TargetArgs, session: &Session) -> anyhow::Result<Self> {
+        let target = Self::survey(args, session)?;
+        session.interrupt.check()?;
+        let lost: Vec<&str> = target.nodes.iter().filter_map(|node| node.trouble.as_deref()).collect();
+        if lost.is_empty() {
+            return Ok(target);
+        }
+        let count = format!("{} of {}", lost.len(), counted(target.nodes.len(), "node"));
+        Err(Failure::failed(format!("{count} cannot be reached:\n  {}", lost.join("\n  ")))
+            .hint("check the connection with `ssh`; --node leaves nodes out where that is safe")
+            .into())
+    }
+
+    /// As [`Target::resolve`], but a node that cannot be reached stays in the target with its [`TargetNode::trouble`].
     ///
     /// # Errors
     /// Exit code 2 for a wrong folder or cluster file, 3 for an unknown cluster or node.
-    pub fn resolve(args: &TargetArgs, session: &Session) -> anyhow::Result<Self> {
-        match &args.place {
-            Place::ThisMachine => Self::machine(args, Path::new("/")),
-            Place::Root(root) => Self::machine(args, root),
-            Place::Folder(folder) => Self::folder(args, folder),
-            Place::ClusterFile(path) => Self::cluster(args, path, &read_cluster_file(path)?),
+    pub fn survey(args: &TargetArgs, session: &Session) -> anyhow::Result<Self> {
+        match (&args.place, Self::cluster_file(args, session)?) {
+            (Place::ThisMachine, _) => Self::machine(args, Path::new("/")),
+            (Place::Root(root), _) => Self::machine(args, root),
+            (Place::Folder(folder), _) => Self::folder(args, folder),
+            (Place::ClusterFile(_) | Place::Cluster(_), None) => Err(Failure::not_found("there is no cluster").into()),
+            (Place::ClusterFile(_) | Place::Cluster(_), Some((path, file))) => {
+                Self::cluster(args, &path, &file, session)
+            }
+        }
+    }
+
+    /// The cluster file that `args` name, and where it is. Nothing is connected for that.
+    ///
+    /// # Errors
+    /// Exit code 2 for a wrong one, 3 when it is not there.
+    pub fn cluster_file(args: &TargetArgs, session: &Session) -> anyhow::Result<Option<(PathBuf, ClusterFile)>> {
+        Ok(match &args.place {
+            Place::ThisMachine | Place::Root(_) | Place::Folder(_) => None,
+            Place::ClusterFile(path) => Some((path.clone(), read_cluster_file(path)?)),
             Place::Cluster(name) => {
                 let path = name.path(&session.home()?);
                 let file = clusters::read(name, &path, &session.home()?)?;
-                Self::cluster(args, &path, &file)
+                Some((path, file))
             }
-        }
+        })
     }
 
     fn folder(args: &TargetArgs, folder: &Path) -> anyhow::Result<Self> {
@@ -148,21 +192,26 @@ impl Target {
         let layout = Layout::folder(absolute(folder)?);
         let node = Box::new(LocalNode::open("local", "/")?);
         let role = Role::ControlPlane;
-        Ok(Self { extent: Extent::Folder, cluster: None, nodes: vec![TargetNode { node, role, layout }] })
+        Ok(Self {
+            extent: Extent::Folder,
+            cluster: None,
+            nodes: vec![TargetNode { node, role, layout, trouble: None }],
+        })
     }
 
     fn machine(args: &TargetArgs, root: &Path) -> anyhow::Result<Self> {
         args.expect_only("local")?;
         let node = Box::new(LocalNode::open("local", absolute(root)?)?);
         let candidates = Layout::candidates(Path::new("/etc/kubernetes"), Path::new("/var/lib/kubelet"));
-        let found = TargetNode::look(node, &candidates, None)?;
+        let (layout, role) = look(&*node, &candidates)?;
+        let found = TargetNode { node, role, layout, trouble: None };
         if args.role.is_some_and(|role| role != found.role) {
             return Err(Failure::not_found("node local: it has another role than --role asks for").into());
         }
         Ok(Self { extent: Extent::Machine, cluster: None, nodes: vec![found] })
     }
 
-    fn cluster(args: &TargetArgs, path: &Path, file: &ClusterFile) -> anyhow::Result<Self> {
+    fn cluster(args: &TargetArgs, path: &Path, file: &ClusterFile, session: &Session) -> anyhow::Result<Self> {
         let names: Vec<&str> = file.spec.nodes.iter().map(|node| node.name.as_str()).collect();
         if let Some(unknown) = args.nodes.iter().find(|name| !names.contains(&name.as_str())) {
             return Err(Failure::not_found(format!("{}: there is no node {unknown:?}", path.display()))
@@ -176,45 +225,64 @@ impl Target {
         if wanted.is_empty() {
             return Err(Failure::not_found(format!("{}: no node fits --node and --role", path.display())).into());
         }
-        let far: Vec<&str> = wanted.iter().filter(|node| !node.is_local()).map(|node| node.name.as_str()).collect();
-        if !far.is_empty() {
-            return Err(Failure::failed(format!(
-                "{}: this version reaches only nodes with `host: local`, not {}",
-                path.display(),
-                far.join(", ")
-            ))
-            .hint("run kubepki on each node, or choose the local one with --node")
-            .into());
-        }
         let candidates = Layout::candidates(&file.spec.kubernetes_dir, &file.spec.kubelet_dir);
-        let open = |node: &&super::cluster_file::ClusterNode| {
-            let local = Box::new(LocalNode::open(&node.name, "/")?);
-            TargetNode::look(local, &candidates, Some(node.role))
+        let access = login::access(session);
+        let open = |node: &&ClusterNode| -> anyhow::Result<Box<dyn Node>> {
+            Ok(if node.is_local() {
+                Box::new(LocalNode::open(&node.name, "/")?)
+            } else {
+                Box::new(args.ssh.node(file, node, &access))
+            })
         };
-        let nodes = wanted.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
+        let opened = wanted.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
+        let seen: Vec<&dyn Node> = opened.iter().map(|node| &**node).collect();
+        let bar = Progress::start(&session.ui, "connecting", seen.len());
+        let tell = |event: Event<'_>| {
+            if let Event::Ended(name, is_well) = event {
+                bar.advance();
+                session.ui.step(&format!("{name}: {}", if is_well { "connected" } else { "not reached" }));
+            }
+        };
+        let looked = side_by_side(&seen, AT_ONCE, &session.interrupt, &tell, &|node| look(node, &candidates));
+        drop(bar);
+        let nodes: Vec<TargetNode> = (opened.into_iter().zip(looked).zip(&wanted))
+            .map(|((node, looked), entry)| {
+                let (layout, trouble) = match looked {
+                    Ok((layout, _)) => (layout, None),
+                    Err(error) => (candidates[0].clone(), Some(told(node.name(), &error))),
+                };
+                TargetNode { node, role: entry.role, layout, trouble }
+            })
+            .collect();
         let is_whole = nodes.len() == file.spec.nodes.len();
         let extent = if is_whole { Extent::WholeCluster } else { Extent::PartOfCluster };
         Ok(Self { extent, cluster: Some(file.clone()), nodes })
     }
 }
 
-impl TargetNode {
-    /// Finds out which of `candidates` a machine follows and, unless `role` is known, what it is.
-    fn look(node: Box<dyn Node>, candidates: &[Layout; 4], role: Option<Role>) -> anyhow::Result<Self> {
-        let [fallback, ..] = candidates;
-        let (ruling, joined) = (fallback.control_plane_marks(), fallback.member_marks());
-        let pki_dirs = candidates.iter().map(|layout| &layout.pki_dir);
-        let queries: Vec<Query> = pki_dirs.chain(&ruling).chain(&joined).cloned().map(Query::Metadata).collect();
-        let found = node.read(&queries)?;
-        let is_there = |path: &PathBuf| {
-            found.iter().any(|found| found.path == *path && !matches!(found.state, FoundState::Missing))
-        };
-        let layout = candidates.iter().find(|layout| is_there(&layout.pki_dir)).unwrap_or(fallback).clone();
-        // A machine without anything is about to become a control-plane node: workers get their files by joining.
-        let is_worker = joined.iter().any(is_there) && !ruling.iter().any(is_there);
-        let guess = if is_worker { Role::Worker } else { Role::ControlPlane };
-        Ok(Self { node, role: role.unwrap_or(guess), layout })
-    }
+/// Which of `candidates` a machine follows, and what it seems to be.
+fn look(node: &dyn Node, candidates: &[Layout; 4]) -> anyhow::Result<(Layout, Role)> {
+    let [fallback, ..] = candidates;
+    let (ruling, joined) = (fallback.control_plane_marks(), fallback.member_marks());
+    let pki_dirs = candidates.iter().map(|layout| &layout.pki_dir);
+    let queries: Vec<Query> = pki_dirs.chain(&ruling).chain(&joined).cloned().map(Query::Metadata).collect();
+    let found = node.read(&queries)?;
+    let is_there =
+        |path: &PathBuf| found.iter().any(|found| found.path == *path && !matches!(found.state, FoundState::Missing));
+    let layout = candidates.iter().find(|layout| is_there(&layout.pki_dir)).unwrap_or(fallback).clone();
+    // A machine without anything is about to become a control-plane node: workers get their files by joining.
+    let is_worker = joined.iter().any(is_there) && !ruling.iter().any(is_there);
+    Ok((layout, if is_worker { Role::Worker } else { Role::ControlPlane }))
+}
+
+/// An error that begins with the name of its node, with what to do about it.
+fn told(node: &str, error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    let hint = match hints(error).as_slice() {
+        [] => String::new(),
+        hints => format!(" ({})", hints.join("; ")),
+    };
+    if text.starts_with(node) { format!("{text}{hint}") } else { format!("{node}: {text}{hint}") }
 }
 
 impl TargetArgs {
@@ -236,6 +304,7 @@ impl TargetArgs {
         if let Some((name, _)) = Role::NAMED.into_iter().find(|(_, role)| Some(*role) == self.role) {
             add("--role", name);
         }
+        self.ssh.words().iter().for_each(|(option, value)| words.extend([(*option).to_owned(), quoted(value)]));
         words.join(" ")
     }
 
@@ -323,7 +392,7 @@ impl FromArgMatches for TargetArgs {
             return Err(conflict(format!("{first} and {second} both name a target; give one of them")));
         }
         let place = places.pop().map(|(_, _, place)| place).unwrap_or_default();
-        Ok(Self { place, nodes: options.nodes, role: options.role })
+        Ok(Self { place, nodes: options.nodes, role: options.role, ssh: options.ssh })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

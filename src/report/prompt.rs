@@ -8,6 +8,8 @@ use std::io::{Read, Write};
 
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use zeroize::Zeroizing;
 
 use super::text::printable;
 use super::ui::columns;
@@ -78,8 +80,29 @@ impl Terminal {
         }
     }
 
+    /// Asks for something that the terminal does not show. `None` when nothing was said, or when `stop` said so.
+    ///
+    /// # Errors
+    /// When the terminal is gone.
+    pub fn secret(&mut self, question: &str, stop: &dyn Fn() -> bool) -> anyhow::Result<Option<Zeroizing<String>>> {
+        let before = tcgetattr(&self.device).context("cannot ask the terminal")?;
+        let mut hidden = before.clone();
+        hidden.local_modes -= LocalModes::ECHO;
+        self.show(&format!("{}: ", printable(question, true)))?;
+        tcsetattr(&self.device, OptionalActions::Flush, &hidden).context("cannot hide what is typed")?;
+        let line = self.line(stop);
+        // Whatever happened, the terminal shows again what is typed.
+        tcsetattr(&self.device, OptionalActions::Now, &before).context("cannot restore the terminal")?;
+        self.show("\n")?;
+        Ok(match line? {
+            Line::Text(text) if !text.is_empty() => Some(Zeroizing::new(text)),
+            Line::Text(_) | Line::End | Line::Stopped => None,
+        })
+    }
+
     fn line(&mut self, stop: &dyn Fn() -> bool) -> anyhow::Result<Line> {
-        let mut line = Vec::new();
+        // Room enough that a secret is not left behind where a shorter one was.
+        let mut line = Zeroizing::new(Vec::with_capacity(4096));
         loop {
             if stop() {
                 return Ok(Line::Stopped);
@@ -98,7 +121,7 @@ impl Terminal {
             if byte == *b"\n" {
                 return Ok(Line::Text(String::from_utf8_lossy(&line).into_owned()));
             }
-            line.extend(byte);
+            line.extend_from_slice(&byte);
         }
     }
 }

@@ -41,6 +41,10 @@ pub(super) fn look(args: &CheckExpiryArgs, session: &Session) -> anyhow::Result<
     if !this_machine || !named {
         let target = super::target(args, session)?;
         for node in &target.nodes {
+            if let Some(trouble) = &node.trouble {
+                snapshot.nodes.push(NodeSnapshot::unreachable(node.node.name(), trouble));
+                continue;
+            }
             let mut scopes = vec![Scope::of(&node.layout)];
             scopes.append(&mut there.clone());
             // This machine and a folder on it are looked at together with what else was named.

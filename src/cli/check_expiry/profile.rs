@@ -2,16 +2,12 @@
 
 use crate::cli::cluster_file::ProfileChoice;
 use crate::cli::session::Session;
-use crate::cli::target::{Place, Target, TargetArgs};
+use crate::cli::target::{Target, TargetArgs};
 use crate::pki::profile::Profile;
 
 /// Ids of the entries that the profile in the target's cluster file does not manage; none without a cluster file.
 pub(super) fn unmanaged(target: &TargetArgs, session: &Session) -> anyhow::Result<Vec<String>> {
-    if !matches!(target.place, Place::ClusterFile(_) | Place::Cluster(_)) {
-        return Ok(Vec::new());
-    }
-    let cluster = Target::resolve(target, session)?.cluster;
-    Ok(match cluster.and_then(|file| file.spec.profile) {
+    Ok(match Target::cluster_file(target, session)?.and_then(|(_, file)| file.spec.profile) {
         Some(ProfileChoice::Named(profile)) => of(profile),
         Some(ProfileChoice::Inline(fields)) => {
             let base = fields.get("profile").and_then(|name| name.as_str()).and_then(|name| name.parse().ok());

@@ -1,78 +1,60 @@
 //! Do the nodes of a cluster agree: on the CAs they trust, on the keys that sign tokens, on the time?
+//!
+//! What most control-plane nodes have is the measure; the finding stands at the node that has something else.
 
 use super::case::Case;
-use super::finding::FindingId;
-use super::row::Member;
-use crate::pki::catalog::{Catalog, Kind};
 use crate::snapshot::NodeSnapshot;
 
-/// Seconds by which a node's clock may be wrong: certificates are backdated by as much (kubeadm, `CertificateBackdate`).
-const CLOCK_TOLERANCE: i64 = 300;
+mod clocks;
+mod service_accounts;
+mod trust;
 
 pub(super) fn check(case: &mut Case<'_, '_>) {
-    clocks(case);
-    bundles(case);
-    service_accounts(case);
+    clocks::check(case);
+    if case.snapshot.nodes.len() > 1 {
+        trust::check(case);
+        service_accounts::check(case);
+    }
 }
 
-fn clocks(case: &mut Case<'_, '_>) {
-    for node in 0..case.snapshot.nodes.len() {
-        let skew = case.snapshot.nodes[node].facts.as_ref().map_or(0, |facts| facts.clock_skew.whole_seconds());
-        let Some(row) = case.rows.iter().position(|row| row.node == node) else { continue };
-        if skew.abs() > CLOCK_TOLERANCE {
-            let direction = if skew > 0 { "ahead" } else { "behind" };
-            let message =
-                format!("the clock of node {} is {} seconds {direction}", case.rows[row].node_name, skew.abs());
-            case.add(row, FindingId::ClockSkew, message, "timedatectl set-ntp true, on that node");
+/// Nodes, by their position in the snapshot, that have the same of something.
+#[derive(Debug)]
+struct Camp<T> {
+    nodes: Vec<usize>,
+    has: T,
+}
+
+/// Who has the same; those that the others are measured by come first. `known` says what each node has.
+fn camps<T: PartialEq>(nodes: &[NodeSnapshot], known: impl Iterator<Item = (usize, T)>) -> Vec<Camp<T>> {
+    let mut camps: Vec<Camp<T>> = Vec::new();
+    for (node, has) in known {
+        match camps.iter_mut().find(|camp| camp.has == has) {
+            Some(camp) => camp.nodes.push(node),
+            None => camps.push(Camp { nodes: vec![node], has }),
         }
     }
-}
-
-/// Every authority's file holds the same certificates on all nodes that have it.
-fn bundles(case: &mut Case<'_, '_>) {
-    if case.snapshot.nodes.len() < 2 {
-        return;
-    }
-    let authorities = Catalog::Kubeadm.entries().iter().filter(|entry| entry.kind == Kind::Authority);
-    for entry in authorities {
-        let members = |node: &NodeSnapshot| {
-            let content = node.entry(entry.id)?.content()?;
-            let mut members: Vec<Vec<u8>> = content.certificates().map(|one| one.der().to_vec()).collect();
-            members.sort();
-            (!members.is_empty()).then_some(members)
-        };
-        let known: Vec<(usize, Vec<Vec<u8>>)> =
-            case.snapshot.nodes.iter().enumerate().filter_map(|(index, node)| Some((index, members(node)?))).collect();
-        let Some((first, reference)) = known.first().cloned() else { continue };
-        for (node, found) in known.iter().filter(|(_, found)| *found != reference) {
-            let place = |row: &super::Row<'_>| row.node == *node && row.id() == Some(entry.id) && row.is_first();
-            let Some(row) = case.rows.iter().position(place) else { continue };
-            let message = format!(
-                "{} CAs are trusted here, {} on node {}, and they are not the same",
-                found.len(),
-                reference.len(),
-                case.snapshot.nodes[first].name
-            );
-            let remedy = case.command("rotate-certs --continue");
-            case.add(row, FindingId::BundleDisagrees, message, remedy);
-        }
-    }
-}
-
-/// Tokens signed on one control-plane node must be good on all.
-fn service_accounts(case: &mut Case<'_, '_>) {
-    let key = |node: &NodeSnapshot| {
-        let content = node.key_of("sa")?.content()?;
-        Some(content.private_key.as_ref()?.as_ref().ok()?.public_key.clone())
+    // Many workers do not outvote the nodes that issue certificates; among equals the cluster file's order decides.
+    let weight = |camp: &Camp<T>| {
+        let ruling = camp.nodes.iter().filter(|node| is_control_plane(&nodes[**node])).count();
+        (std::cmp::Reverse(ruling), std::cmp::Reverse(camp.nodes.len()))
     };
-    let known: Vec<(usize, Vec<u8>)> =
-        case.snapshot.nodes.iter().enumerate().filter_map(|(index, node)| Some((index, key(node)?))).collect();
-    let Some((first, reference)) = known.first().cloned() else { return };
-    for (node, _) in known.iter().filter(|(_, found)| *found != reference) {
-        let place = |row: &super::Row<'_>| row.node == *node && row.id() == Some("sa") && row.member == Member::Keys;
-        let Some(row) = case.rows.iter().position(place) else { continue };
-        let message = format!("tokens are signed with another key than on node {}", case.snapshot.nodes[first].name);
-        let remedy = case.command("rotate-certs --only sa");
-        case.add(row, FindingId::ServiceAccountDisagrees, message, remedy);
+    camps.sort_by_key(weight);
+    camps
+}
+
+fn is_control_plane(node: &NodeSnapshot) -> bool {
+    ["apiserver", "serving-kube-apiserver"].iter().any(|id| node.certificate(id).is_some())
+}
+
+/// `node cp1`, or `nodes cp1, cp2 and 3 more`.
+fn names(case: &Case<'_, '_>, nodes: &[usize]) -> String {
+    let name = |node: &usize| case.snapshot.nodes[*node].name.as_str();
+    match nodes {
+        [one] => format!("node {}", name(one)),
+        several if several.len() <= 3 => {
+            let names: Vec<&str> = several.iter().map(name).collect();
+            format!("nodes {}", names.join(", "))
+        }
+        many => format!("nodes {}, {} and {} more", name(&many[0]), name(&many[1]), many.len() - 2),
     }
 }

@@ -228,10 +228,14 @@ findings! {
     /// An extension is damaged.
     ExtensionUnreadable = "extension-unreadable", Unknown, Attention;
 
-    /// Nodes of one cluster trust different CAs.
+    /// Nodes of one cluster have different authorities of the same name.
+    AuthorityDisagrees = "authority-disagrees", Broken, Untrusted;
+    /// A node of a cluster trusts CAs that the others do not, or the other way round.
     BundleDisagrees = "bundle-disagrees", Warning, Attention;
-    /// Control-plane nodes of one cluster sign tokens with different keys.
+    /// A control-plane node refuses the tokens that another one signs.
     ServiceAccountDisagrees = "service-account-disagrees", Broken, KeyMismatch;
+    /// Control-plane nodes have different keys for tokens, and accept each other's.
+    ServiceAccountMixed = "service-account-mixed", Warning, Attention;
     /// A node's clock is wrong.
     ClockSkew = "clock-skew", Warning, Attention;
     /// A server shows another certificate than lies on its disk.

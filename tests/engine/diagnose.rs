@@ -17,6 +17,7 @@ use crate::support::cluster::{
 use crate::support::openssl;
 use crate::support::root::TestRoot;
 
+mod agreement;
 mod distributions;
 mod keys_and_files;
 mod servers_and_nodes;
@@ -96,6 +97,7 @@ fn a_healthy_node_has_no_findings_at_all() {
 #[test]
 fn every_finding_is_shown_by_a_test_here() {
     let source = [
+        include_str!("diagnose/agreement.rs"),
         include_str!("diagnose/keys_and_files.rs"),
         include_str!("diagnose/servers_and_nodes.rs"),
         include_str!("diagnose/time_and_chain.rs"),

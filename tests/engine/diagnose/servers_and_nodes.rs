@@ -1,4 +1,4 @@
-//! Names and usages, kubeconfigs, the kubelet, several nodes, and servers over the wire.
+//! Names and usages, kubeconfigs, the kubelet, and servers over the wire.
 
 use super::*;
 
@@ -89,47 +89,6 @@ fn the_kubelets_current_file_is_a_link() {
     let (content, _) = cluster.files[dated].clone();
     cluster.put("/var/lib/kubelet/pki/kubelet-client-current.pem", content, 0o600);
     only(&cluster, FindingId::KubeletCurrentNotALink, "kubelet-client");
-}
-
-#[test]
-fn nodes_agree_on_authorities_token_keys_and_time() {
-    let cluster = Cluster::healthy();
-    let one = look(&cluster.write()).nodes.remove(0);
-    let two = |change: &dyn Fn(&mut Cluster)| {
-        let mut other = Cluster { files: cluster.files.clone(), ..Cluster::healthy() };
-        change(&mut other);
-        let mut node = look(&other.write()).nodes.remove(0);
-        node.name = "cp2".into();
-        Snapshot { taken_at: NOW, nodes: vec![one.clone(), node] }
-    };
-    assert_eq!(found(&two(&|_| {}), &Policy::at(NOW)), BTreeSet::new());
-    let all = found(
-        &two(&|other| other.put(&format!("{PKI}/agent/ca.crt"), Pair::authority("agent-ca").crt(), 0o644)),
-        &Policy::at(NOW),
-    );
-    assert_eq!(all, BTreeSet::new(), "a file that the other node lacks is no disagreement");
-    let bundle = two(&|other| {
-        let both = cluster.ca.crt() + &Pair::authority("kubernetes").crt();
-        other.put(&format!("{PKI}/ca.crt"), both, 0o644);
-    });
-    let unneeded = (FindingId::AnchorUnneeded, "ca[1]".to_owned());
-    let disagrees = (FindingId::BundleDisagrees, "ca".to_owned());
-    assert_eq!(found(&bundle, &Policy::at(NOW)), BTreeSet::from([unneeded, disagrees]));
-    let keys = two(&|other| {
-        let sa = Pair::authority("x").key;
-        other.put(&format!("{PKI}/sa.key"), sa.to_pem().to_string(), 0o600);
-        other.put(&format!("{PKI}/sa.pub"), sa.public_key_pem(), 0o600);
-    });
-    expect(&keys, &Policy::at(NOW), FindingId::ServiceAccountDisagrees, "sa");
-    let mut skewed = two(&|_| {});
-    let facts = |seconds| {
-        let addresses = vec!["10.0.0.1".parse().unwrap()];
-        Some(Facts { host_name: "cp2".into(), clock_skew: Duration::seconds(seconds), addresses })
-    };
-    skewed.nodes[1].facts = facts(-300);
-    assert_eq!(found(&skewed, &Policy::at(NOW)), BTreeSet::new());
-    skewed.nodes[1].facts = facts(-301);
-    assert_eq!(found(&skewed, &Policy::at(NOW)), BTreeSet::from([(FindingId::ClockSkew, "ca".to_owned())]));
 }
 
 /// A server that shows `chain` and should be called `name`.

@@ -18,7 +18,7 @@ use crate::report::{monitoring, prometheus};
 use crate::snapshot::{Snapshot, Source};
 
 mod look;
-mod moment;
+pub mod moment;
 mod profile;
 mod write;
 

@@ -7,13 +7,19 @@ use time::macros::format_description;
 /// `2026-01-02 03:04 UTC`.
 pub fn utc(at: OffsetDateTime) -> String {
     let format = format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
-    at.to_offset(time::UtcOffset::UTC).format(format).unwrap_or_else(|_| at.to_string())
+    universal(at).format(format).unwrap_or_else(|_| at.to_string())
 }
 
 /// `2026-01-02T03:04:05Z`, as in result objects; whole seconds.
 pub fn rfc3339(at: OffsetDateTime) -> String {
-    let at = at.to_offset(time::UtcOffset::UTC).replace_nanosecond(0).unwrap_or(at);
+    let at = universal(at);
+    let at = at.replace_nanosecond(0).unwrap_or(at);
     at.format(&Rfc3339).unwrap_or_else(|_| at.to_string())
+}
+
+/// In UTC. A time from a file may be so near to the last there is that it has none there; then it stays as it is.
+fn universal(at: OffsetDateTime) -> OffsetDateTime {
+    at.checked_to_offset(time::UtcOffset::UTC).unwrap_or(at)
 }
 
 /// `in 3 d 4 h` before `at`, `4 h ago` after it, `now` within the same second.
@@ -64,5 +70,8 @@ mod tests {
         assert_eq!(utc(datetime!(2026-01-02 05:04:05 +02:00)), "2026-01-02 03:04 UTC");
         assert_eq!(rfc3339(datetime!(2026-01-02 05:04:05.7 +02:00)), "2026-01-02T03:04:05Z");
         assert_eq!(utc(datetime!(9999-12-31 23:59:59 UTC)), "9999-12-31 23:59 UTC");
+        let beyond = datetime!(9999-12-31 23:59:59 -01:00);
+        assert_eq!(rfc3339(beyond), "9999-12-31T23:59:59-01:00");
+        assert!(utc(beyond).starts_with("9999-12-31 23:59"));
     }
 }

@@ -8,7 +8,7 @@ use crate::pki::lifetime::Lifetime;
 
 /// A moment, or a distance from now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Moment {
+pub enum Moment {
     /// UTC.
     Fixed(OffsetDateTime),
     /// That long from now.
@@ -19,7 +19,7 @@ pub(super) enum Moment {
 
 impl Moment {
     /// The moment itself.
-    pub(super) fn seen_from(self, now: OffsetDateTime) -> OffsetDateTime {
+    pub fn seen_from(self, now: OffsetDateTime) -> OffsetDateTime {
         match self {
             Self::Fixed(at) => at,
             Self::Ahead(distance) => now.saturating_add(distance.duration()),
@@ -29,7 +29,11 @@ impl Moment {
 }
 
 /// Reads RFC 3339, a date (its first second in UTC), a date and a time of day in UTC, or a distance as `+30d`.
-pub(super) fn parse(text: &str) -> Result<Moment, String> {
+///
+/// # Errors
+/// A sentence on how to write it.
+pub fn parse(text: &str) -> Result<Moment, String> {
+    let wrong = || "write it as 2027-01-01, 2027-01-01T12:00:00Z or +30d".to_owned();
     let text = text.trim();
     if text == "now" {
         return Ok(Moment::Ahead(Lifetime::days(0)));
@@ -42,7 +46,8 @@ pub(super) fn parse(text: &str) -> Result<Moment, String> {
     }
     let upper = text.to_ascii_uppercase();
     if let Ok(at) = OffsetDateTime::parse(&upper, &Rfc3339) {
-        return Ok(Moment::Fixed(at.to_offset(time::UtcOffset::UTC)));
+        // The last hours of the year 9999 west of Greenwich are in a year that dates do not reach.
+        return at.checked_to_offset(time::UtcOffset::UTC).map(Moment::Fixed).ok_or_else(wrong);
     }
     let plain = upper.trim_end_matches('Z').trim_end_matches("UTC").trim_end();
     let spaced = plain.replacen('T', " ", 1);
@@ -56,7 +61,7 @@ pub(super) fn parse(text: &str) -> Result<Moment, String> {
     ];
     match times.into_iter().find_map(Result::ok) {
         Some(at) => Ok(Moment::Fixed(at.assume_utc())),
-        None => Err("write it as 2027-01-01, 2027-01-01T12:00:00Z or +30d".to_owned()),
+        None => Err(wrong()),
     }
 }
 
@@ -81,7 +86,17 @@ mod tests {
         ] {
             assert_eq!(parse(text).expect(text).seen_from(now), at, "{text}");
         }
-        for wrong in ["", "tomorrow", "2027-13-01", "2027-01-02T25:00:00Z", "+x", "01/02/2027"] {
+        assert_eq!(parse("9999-12-31").expect("the last day").seen_from(now), datetime!(9999-12-31 00:00 UTC));
+        for wrong in [
+            "",
+            "9999-12-31T23:59:59-00:01",
+            "0000-01-01T00:00:00+24:00",
+            "tomorrow",
+            "2027-13-01",
+            "2027-01-02T25:00:00Z",
+            "+x",
+            "01/02/2027",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

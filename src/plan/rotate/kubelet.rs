@@ -24,6 +24,13 @@ fn date_of(name: &str) -> Option<OffsetDateTime> {
     PrimitiveDateTime::parse(stamp, STAMP).ok().map(PrimitiveDateTime::assume_utc)
 }
 
+/// The date of a new file. Kubelets write local time: it has to be the later one wherever the node is, and never the old
+/// one.
+fn date_after(last: Option<OffsetDateTime>, now: OffsetDateTime) -> OffsetDateTime {
+    // Nothing is later than the last second of all; then only another name matters.
+    last.and_then(|last| last.checked_add(Duration::seconds(1))).map_or(now, |next| now.max(next))
+}
+
 /// Whether `file` is the kubelet's link to its current client certificate.
 pub(super) fn is_current(file: &Held<'_>) -> bool {
     file.part.is_some_and(|part| part.catalog == Catalog::Kubelet && part.entry.id == "kubelet-client")
@@ -33,8 +40,7 @@ pub(super) fn is_current(file: &Held<'_>) -> bool {
 /// kubelet renews.
 pub(super) fn dated(file: &Held<'_>, planned: PlannedFile, now: OffsetDateTime) -> Vec<((u8, usize, u8), PlannedFile)> {
     let last = file.link.and_then(|link| date_of(link.file_name()?.to_str()?));
-    // Kubelets write local time: the new file has to be the later one wherever the node is, and never the old one.
-    let date = last.map_or(now, |last| now.max(last + Duration::seconds(1)));
+    let date = date_after(last, now);
     let stamp = date.format(STAMP).unwrap_or_else(|_| date.unix_timestamp().to_string());
     let target = file.path.with_file_name(format!("{PREFIX}{stamp}.pem"));
     let Some(content) = planned.content else { return Vec::new() };
@@ -54,4 +60,21 @@ pub(super) fn dated(file: &Held<'_>, planned: PlannedFile, now: OffsetDateTime) 
         not_after: None,
     };
     vec![((5, 0, 0), new), ((5, 0, 1), link)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::macros::datetime;
+
+    #[test]
+    fn a_new_file_is_the_later_one_and_never_the_old_one() {
+        let now = datetime!(2026-01-02 03:04:05 UTC);
+        let date = |name: &str| date_after(date_of(name), now);
+        assert_eq!(date("kubelet-client-2025-12-31-00-00-00.pem"), now);
+        assert_eq!(date("kubelet-client-2026-01-02-05-00-00.pem"), datetime!(2026-01-02 05:00:01 UTC));
+        for odd in ["kubelet-client-9999-12-31-23-59-59.pem", "kubelet-client-99999-12-31-23-59-59.pem", "other.pem"] {
+            assert_eq!(date(odd), now, "{odd}");
+        }
+    }
 }

@@ -1,29 +1,22 @@
-//! The certificates that a kubelet's own configuration names, wherever they lie (KubeletConfiguration v1beta1).
+//! The certificates that a kubelet's own configuration names, wherever they lie.
 
 use std::path::{Path, PathBuf};
 
 use crate::node::{Found, FoundState};
-
-/// Configurations larger than this are not looked into (bytes).
-const LARGEST: usize = 1024 * 1024;
+use crate::pki::kubelet_config::KubeletConfig;
 
 /// Where kubeadm and the distributions keep it, below the kubelet's folder.
 pub(super) const NAME: &str = "config.yaml";
 
-/// The files that the configuration at `path` names among those found: serving certificate, its key, and the CA of its
-/// clients. Relative ones are relative to the configuration, as the kubelet takes them.
+/// The files that the configuration at `path` names among those found. Relative ones are relative to the configuration,
+/// as the kubelet takes them.
 pub(super) fn references(found: &[Found], path: &Path) -> Vec<PathBuf> {
     let content = found.iter().find(|file| file.path == path).map(|file| &file.state);
     let Some(FoundState::File(bytes)) = content else { return Vec::new() };
-    if bytes.len() > LARGEST {
-        return Vec::new();
-    }
-    let Ok(config) = serde_yaml::from_slice::<serde_yaml::Value>(bytes) else { return Vec::new() };
-    let authority = config.get("authentication").and_then(|it| it.get("x509")).and_then(|it| it.get("clientCAFile"));
-    let named = [config.get("tlsCertFile"), config.get("tlsPrivateKeyFile"), authority];
     let folder = path.parent().unwrap_or(Path::new("/"));
-    let paths = named.into_iter().flatten().filter_map(|value| value.as_str()).filter(|path| !path.is_empty());
-    paths.map(|path| folder.join(path)).collect()
+    // One that cannot be read keeps the kubelet from starting; it is not for this to judge.
+    let files = KubeletConfig::parse(bytes).unwrap_or_default().files;
+    files.into_iter().map(|file| folder.join(file)).collect()
 }
 
 #[cfg(test)]

@@ -44,12 +44,12 @@ pub(super) fn tls_bootstrap(target: &Target) -> anyhow::Result<Switch> {
     kubelets(target, "rotateCertificates", |config| config.rotate_certificates)
 }
 
-fn kubelets(target: &Target, field: &str, is_on: fn(KubeletConfig) -> bool) -> anyhow::Result<Switch> {
+fn kubelets(target: &Target, field: &str, is_on: fn(&KubeletConfig) -> bool) -> anyhow::Result<Switch> {
     every_node(target, |node| {
         let Some(kubelet_dir) = &node.layout.kubelet_dir else { return Ok(Err("there is no kubelet".to_owned())) };
         let path = kubelet_dir.join("config.yaml");
         Ok(match config(node, &path)? {
-            Ok(config) if is_on(config) => Ok(()),
+            Ok(config) if is_on(&config) => Ok(()),
             Ok(_) => Err(format!("{field} is not set in {}", path.display())),
             Err(reason) => Err(format!("{}: {reason}", path.display())),
         })

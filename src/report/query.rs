@@ -11,6 +11,13 @@ use serde_json::Value;
 
 use crate::error::Failure;
 
+/// The longest expression (bytes).
+const LONGEST: usize = 4096;
+
+/// The evaluator goes some calls deeper with every bracket. So much stack is enough for the longest expression (bytes);
+/// what is not used of it is no memory.
+const STACK: usize = LONGEST * 16 * 1024;
+
 /// A parsed expression.
 #[derive(Clone)]
 pub struct Query {
@@ -30,6 +37,14 @@ impl Query {
     /// # Errors
     /// A usage failure with the place in the expression.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
+        if text.len() > LONGEST {
+            let message = format!("--query: an expression of {} bytes; {LONGEST} are the most", text.len());
+            return Err(Failure::usage(message).hint("print the whole result with -o json and pipe it into jq").into());
+        }
+        with_room(|| Self::compile(text))
+    }
+
+    fn compile(text: &str) -> anyhow::Result<Self> {
         let expression = jmespath::compile(text).map_err(|error| unusable(&error))?;
         let mut words = Words::default();
         words.collect(expression.as_ast());
@@ -45,6 +60,10 @@ impl Query {
     /// # Errors
     /// A usage failure when a function does not fit the values it meets.
     pub fn apply(&self, value: &Value) -> anyhow::Result<Value> {
+        with_room(|| self.evaluate(value))
+    }
+
+    fn evaluate(&self, value: &Value) -> anyhow::Result<Value> {
         let found = self.expression.search(value).map_err(|error| unusable(&error))?;
         let found = serde_json::to_value(&*found)?;
         let mut orders = Orders::default();
@@ -54,6 +73,15 @@ impl Query {
         orders.remember_all(value);
         Ok(orders.restore(found))
     }
+}
+
+/// Does `work` with [`STACK`].
+fn with_room<T: Send>(work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
+        let thread = thread.map_err(|error| Failure::failed(format!("--query: no thread to evaluate it: {error}")))?;
+        thread.join().unwrap_or_else(|_| Err(Failure::failed("--query: evaluating it ended in a defect").into()))
+    })
 }
 
 fn unusable(error: &JmespathError) -> Failure {
@@ -193,5 +221,22 @@ mod tests {
         assert_eq!(exit_code(&unknown), ExitCode::Usage);
         let misfit = Query::parse("length(`1`)").and_then(|query| query.apply(&json!({}))).expect_err("misfit");
         assert_eq!(exit_code(&misfit), ExitCode::Usage);
+    }
+
+    #[test]
+    fn the_deepest_expressions_are_answered_or_refused_and_longer_ones_refused() {
+        let deepest =
+            ["(", "!", "[", "{a:", "&", "a.", "a[*].", "a||", "a|", "[*]", "[]", "[?a]", "a[?b].", "not_null("];
+        for part in deepest {
+            let longest = part.repeat(LONGEST / part.len() - 1);
+            for text in [longest.clone(), format!("{longest}a")] {
+                if let Ok(query) = Query::parse(&text) {
+                    let _ = query.apply(&json!({"a": [{"a": 1, "b": [[]]}]}));
+                }
+            }
+        }
+        assert!(Query::parse(&format!("{}a", "!".repeat(LONGEST - 1))).is_ok());
+        let longer = Query::parse(&format!("{}a", "!".repeat(LONGEST))).expect_err("too long");
+        assert_eq!(exit_code(&longer), ExitCode::Usage);
     }
 }

@@ -25,10 +25,10 @@ pub(super) fn facts(shell: &Shell) -> anyhow::Result<NodeFacts> {
     let facts = parse(&answer).ok_or_else(|| {
         Failure::failed(format!("{}: does not tell its name and clock: {}", shell.node, answer.reason()))
     })?;
-    Ok(NodeFacts { clock: facts.clock + way_back, ..facts })
+    Ok(NodeFacts { clock: facts.clock.saturating_add(way_back), ..facts })
 }
 
-fn parse(answer: &Answer) -> Option<NodeFacts> {
+pub(super) fn parse(answer: &Answer) -> Option<NodeFacts> {
     let (mut clock, mut uid, mut host_name) = (None, None, None);
     let (mut preferred, mut all) = (Vec::new(), Vec::new());
     let mut words = answer.words();
@@ -64,8 +64,8 @@ fn parse(answer: &Answer) -> Option<NodeFacts> {
 fn instant(text: &str) -> Option<OffsetDateTime> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
     let nanoseconds: i128 = fraction.get(..9).and_then(|digits| digits.parse().ok()).unwrap_or(0);
-    let seconds: i128 = seconds.parse().ok()?;
-    OffsetDateTime::from_unix_timestamp_nanos(seconds * 1_000_000_000 + nanoseconds).ok()
+    let seconds: i64 = seconds.parse().ok()?;
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(seconds) * 1_000_000_000 + nanoseconds).ok()
 }
 
 /// The addresses that follow `word` in what `ip` prints.
@@ -153,6 +153,9 @@ mod tests {
     fn half_an_answer_is_none() {
         assert_eq!(told("clock 1767323045\nuid 0\n"), None);
         assert_eq!(told("clock x\nuid 0\ndone\n"), None);
+        for clock in ["170141183460469231731687303715884105727", "9223372036854775807", "-9223372036854775808.9"] {
+            assert_eq!(told(&format!("clock {clock}\nuid 0\n{}done\n", counted("name", "cp1"))), None, "{clock}");
+        }
         assert_eq!(told("name 99\ncp1\ndone\n"), None);
     }
 }

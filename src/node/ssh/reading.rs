@@ -177,8 +177,7 @@ fn tree(
         return Ok(());
     };
     let mut walk = Walk::default();
-    let mut folders = Folders::new(top, records);
-    walk.enter(path, Path::new(""), &identity, 0, &mut folders);
+    walk.start(path, top, &identity, 0, records);
     // Linked folders come last: a file that is also reached without a link is listed under that path.
     while let Some(link) = walk.links.pop() {
         if walk.seen.contains(&link.identity) {
@@ -187,12 +186,19 @@ fn tree(
         let inside = link.path.strip_prefix(path).map_or_else(|_| link.path.clone(), |rest| top.join(rest));
         let question = Question { kind: "tree", path: inside.components().collect(), depth: link.depth };
         let records = ask(shell, std::slice::from_ref(&question))?.pop().unwrap_or_default();
-        let mut folders = Folders::new(&question.path, records);
-        walk.enter(&link.path, Path::new(""), &link.identity, link.depth, &mut folders);
+        walk.start(&link.path, &question.path, &link.identity, link.depth, records);
     }
     walk.found.sort_by(|a, b| a.path.cmp(&b.path));
     found_all.append(&mut walk.found);
     Ok(())
+}
+
+/// What is found below `top` without following links to other folders.
+#[cfg(any(test, fuzzing))]
+pub(super) fn walked(top: &Path, records: Vec<Record>) -> Vec<Found> {
+    let mut walk = Walk::default();
+    walk.start(top, top, "top", 0, records);
+    walk.found
 }
 
 /// Records by the folder they lie in, relative to the top.
@@ -238,10 +244,19 @@ struct Walk {
 }
 
 impl Walk {
+    /// Walks through what was answered for the folder `top`, which is known as `path`.
+    fn start(&mut self, path: &Path, top: &Path, identity: &str, depth: usize, records: Vec<Record>) {
+        self.enter(path, Path::new(""), identity, depth, &mut Folders::new(top, records));
+    }
+
     fn enter(&mut self, top: &Path, inside: &Path, identity: &str, depth: usize, folders: &mut Folders) {
         let path = if inside.as_os_str().is_empty() { top.to_owned() } else { top.join(inside) };
         if let Some(reason) = folders.refused.remove(inside) {
             return self.found.push(unreadable(&path, reason));
+        }
+        // The script ends there by itself; what answers may be something else.
+        if depth > DEEPEST {
+            return self.found.push(unreadable(&path, format!("more than {DEEPEST} folders deep")));
         }
         if !self.seen.insert(identity.to_owned()) {
             return;
@@ -303,4 +318,34 @@ fn missing(path: &Path) -> Found {
 
 fn unreadable(path: &Path, reason: impl Into<String>) -> Found {
     Found { path: path.to_owned(), link: None, metadata: None, state: FoundState::Unreadable(reason.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::records::Stat;
+    use super::*;
+    use time::OffsetDateTime;
+
+    fn folder(path: PathBuf) -> Record {
+        let identity = path.display().to_string();
+        let stat = Stat { mode: 0o040_755, uid: 0, gid: 0, size: 0, identity, modified: OffsetDateTime::UNIX_EPOCH };
+        Record {
+            question: 0,
+            path: path.into_os_string().into_vec(),
+            link: None,
+            kind: Kind::Entry,
+            stat: Some(stat),
+            gone: Gone::Missing,
+            content: Content::None,
+        }
+    }
+
+    #[test]
+    fn a_node_that_tells_of_endless_folders_is_not_followed_into_them() {
+        let depths = (1..3000).map(|depth| Path::new("/top").join("a/".repeat(depth)));
+        let found = walked(Path::new("/top"), depths.map(folder).collect());
+        let [only] = found.as_slice() else { panic!("one place where the walk ends, not {}", found.len()) };
+        assert_eq!(only.path, Path::new("/top").join("a/".repeat(DEEPEST + 1)));
+        assert!(matches!(&only.state, FoundState::Unreadable(reason) if reason == "more than 64 folders deep"));
+    }
 }

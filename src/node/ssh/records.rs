@@ -97,12 +97,12 @@ impl Stat {
         let mut words = line.strip_prefix('=')?.split(' ');
         let mode = u32::from_str_radix(words.next()?, 16).ok()?;
         let (uid, gid) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        let (size, seconds) = (words.next()?.parse().ok()?, words.next()?.parse::<i128>().ok()?);
+        let (size, seconds) = (words.next()?.parse().ok()?, words.next()?.parse::<i64>().ok()?);
         let identity = words.next()?.to_owned();
         // Seconds since 1970 have no fraction, the readable time does where the node's `stat` knows one.
         let fraction = words.nth(1).and_then(|time| time.split_once('.')).map_or("", |(_, fraction)| fraction);
         let nanoseconds: i128 = fraction.get(..9).and_then(|digits| digits.parse().ok()).unwrap_or(0);
-        let modified = OffsetDateTime::from_unix_timestamp_nanos(seconds * 1_000_000_000 + nanoseconds)
+        let modified = OffsetDateTime::from_unix_timestamp_nanos(i128::from(seconds) * 1_000_000_000 + nanoseconds)
             .unwrap_or(OffsetDateTime::UNIX_EPOCH);
         Some(Self { mode, uid, gid, size, identity, modified })
     }
@@ -331,5 +331,23 @@ fn gone_because(reason: String) -> Gone {
         "no such file or directory" | "not a directory" => Gone::Missing,
         "too many levels of symbolic links" | "symbolic link loop" => Gone::Loop,
         _ => Gone::Because(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_any_age_has_a_time() {
+        let modified = |seconds: &str| {
+            let line = format!("=81a4 0 0 5 {seconds} 8:1 2026-01-02 03:04:05.250000000 +0000");
+            Stat::parse(&line).map(|stat| stat.modified)
+        };
+        assert_eq!(modified("1767323045"), Some(time::macros::datetime!(2026-01-02 03:04:05.25 UTC)));
+        for odd in ["9223372036854775807", "-9223372036854775808"] {
+            assert_eq!(modified(odd), Some(OffsetDateTime::UNIX_EPOCH), "{odd}");
+        }
+        assert_eq!(modified("170141183460469231731687303715884105727"), None);
     }
 }

@@ -13,3 +13,4 @@ mod questions;
 mod rotate;
 mod show;
 mod tour;
+mod values;

@@ -18,7 +18,6 @@ use kubepki::node::fleet::side_by_side;
 use kubepki::node::interrupt::Interrupt;
 use kubepki::node::ssh::{SshNode, SshOptions};
 use kubepki::observe::{self, Keys, Scope, Wanted};
-use time::OffsetDateTime;
 
 use server::{Server, Setup, client_key, nobody};
 
@@ -87,11 +86,10 @@ fn each<T: Send>(nodes: &[SshNode], at_once: usize, work: &(dyn Fn(&SshNode) -> 
 
 /// What `check-expiry` reads of a machine, certificates taken apart.
 fn check(options: &[SshOptions], at_once: usize, server: &Server) {
-    let now = OffsetDateTime::now_utc();
     let root = server.at("root");
     let scope = Scope::Machine { kubernetes: root.join("etc/kubernetes"), kubelet: root.join("var/lib/kubelet") };
     let wanted = Wanted { scopes: vec![scope], keys: Keys::PublicHalf };
-    for snapshot in each(&nodes(options), at_once, &|node| Ok(observe::node(node, &wanted, now))) {
+    for snapshot in each(&nodes(options), at_once, &|node| Ok(observe::node(node, &wanted))) {
         assert!(snapshot.artifacts.len() > 20, "{snapshot:?}");
     }
 }

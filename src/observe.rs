@@ -5,8 +5,12 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use time::OffsetDateTime;
 
+use crate::error::hints;
+use crate::node::fleet::{AT_ONCE, Event, side_by_side};
+use crate::node::interrupt::Interrupt;
 use crate::node::{Found, Node, Query};
 use crate::pki::layout::Layout;
 use crate::snapshot::{Facts, NodeSnapshot, Snapshot, Source};
@@ -94,28 +98,45 @@ impl Scope {
     }
 }
 
+/// One node of many, and what to look at there.
+#[allow(missing_debug_implementations, reason = "a node has none")]
+pub struct Visit<'a> {
+    /// The node; no two have the same name.
+    pub node: &'a dyn Node,
+    /// What to look at.
+    pub wanted: Wanted,
+}
+
 /// Looks at every node, side by side. A node that cannot be reached is in the snapshot as such.
 pub fn observe(nodes: &[&dyn Node], wanted: &Wanted, now: OffsetDateTime) -> Snapshot {
-    let nodes = match nodes {
-        [single] => vec![node(*single, wanted, now)],
-        several => std::thread::scope(|scope| {
-            // One thread a node, since each mostly waits for its network.
-            let running: Vec<_> =
-                several.iter().map(|one| (one.name(), scope.spawn(|| node(*one, wanted, now)))).collect();
-            running
-                .into_iter()
-                .map(|(name, thread)| {
-                    thread.join().unwrap_or_else(|_| NodeSnapshot::unreachable(name, "reading it ended in a defect"))
-                })
-                .collect()
-        }),
+    let visits: Vec<Visit<'_>> = nodes.iter().map(|node| Visit { node: *node, wanted: wanted.clone() }).collect();
+    Snapshot { taken_at: now, nodes: fleet(&visits, &Interrupt::default(), &|_| {}) }
+}
+
+/// Makes every visit, [`AT_ONCE`] at a time, and tells of each. What comes of them is in the order of `visits`; a node
+/// that cannot be reached is among them as such.
+pub fn fleet(visits: &[Visit<'_>], interrupt: &Interrupt, tell: &(dyn Fn(Event<'_>) + Sync)) -> Vec<NodeSnapshot> {
+    let nodes: Vec<&dyn Node> = visits.iter().map(|visit| visit.node).collect();
+    let work = |node: &dyn Node| {
+        let visit = visits.iter().find(|visit| visit.node.name() == node.name()).context("nobody asked for it")?;
+        look(node, &visit.wanted)
     };
-    Snapshot { taken_at: now, nodes }
+    let results = side_by_side(&nodes, AT_ONCE, interrupt, tell, &work);
+    let named = results.into_iter().zip(&nodes);
+    named.map(|(found, node)| found.unwrap_or_else(|error| lost(*node, &error))).collect()
 }
 
 /// Looks at one node.
-pub fn node(node: &dyn Node, wanted: &Wanted, now: OffsetDateTime) -> NodeSnapshot {
-    look(node, wanted, now).unwrap_or_else(|error| NodeSnapshot::unreachable(node.name(), format!("{error:#}")))
+pub fn node(node: &dyn Node, wanted: &Wanted) -> NodeSnapshot {
+    look(node, wanted).unwrap_or_else(|error| lost(node, &error))
+}
+
+fn lost(node: &dyn Node, error: &anyhow::Error) -> NodeSnapshot {
+    let hints = match hints(error).as_slice() {
+        [] => String::new(),
+        hints => format!(" ({})", hints.join("; ")),
+    };
+    NodeSnapshot::unreachable(node.name(), format!("{error:#}{hints}"))
 }
 
 /// The files that a kubelet's configuration names and that were not read anyway.
@@ -128,16 +149,13 @@ fn named_by_kubelet(scopes: &[Scope], found: &[Found]) -> Vec<PathBuf> {
     named.filter(|path| !found.iter().any(|file| file.path == *path)).collect()
 }
 
-fn look(node: &dyn Node, wanted: &Wanted, now: OffsetDateTime) -> anyhow::Result<NodeSnapshot> {
+fn look(node: &dyn Node, wanted: &Wanted) -> anyhow::Result<NodeSnapshot> {
     let mut snapshot = NodeSnapshot::empty(node.name());
     let whole_machine = wanted.scopes.iter().any(|scope| matches!(scope, Scope::Machine { .. }));
     if whole_machine {
         let facts = node.facts()?;
-        snapshot.facts = Some(Facts {
-            host_name: facts.host_name,
-            clock_skew: time::Duration::seconds((facts.clock - now).whole_seconds()),
-            addresses: facts.addresses,
-        });
+        snapshot.facts =
+            Some(Facts { host_name: facts.host_name, clock_skew: facts.clock_skew, addresses: facts.addresses });
     }
     let queries: Vec<Query> = wanted.scopes.iter().flat_map(place::queries).collect();
     let mut found = node.read(&queries)?;

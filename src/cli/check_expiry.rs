@@ -201,7 +201,10 @@ fn target_words(args: &CheckExpiryArgs) -> String {
 
 /// The rows that `--source`, `--context` and `--only` leave.
 fn wanted<'r>(args: &CheckExpiryArgs, rows: &'r [Row<'r>], snapshot: &Snapshot) -> anyhow::Result<Vec<&'r Row<'r>>> {
-    if let Some(unknown) = args.only.iter().find(|name| !rows.iter().any(|row| row.is_called(name))) {
+    // What is not found here may lie on a node that nobody reached.
+    let unreachable = snapshot.nodes.iter().any(|node| node.error.is_some());
+    let is_unknown = |name: &&String| !unreachable && !rows.iter().any(|row| row.is_called(name));
+    if let Some(unknown) = args.only.iter().find(is_unknown) {
         let mut known: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
         known.retain(|name| !name.contains(['#', '[']));
         known.dedup();
@@ -217,7 +220,6 @@ fn wanted<'r>(args: &CheckExpiryArgs, rows: &'r [Row<'r>], snapshot: &Snapshot) 
     let rows = rows.iter().filter(|row| args.sources.is_empty() || args.sources.contains(&row.artifact.source));
     let rows = rows.filter(|row| args.only.is_empty() || args.only.iter().any(|name| row.is_called(name)));
     let rows: Vec<&Row<'_>> = rows.filter(|row| look::in_context(args, row)).collect();
-    let unreachable = snapshot.nodes.iter().any(|node| node.error.is_some());
     if rows.is_empty() && !unreachable {
         let place = match &args.target.place {
             Place::Folder(folder) => format!("in {}", folder.display()),

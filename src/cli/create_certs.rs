@@ -149,7 +149,7 @@ pub fn run(args: &CreateCertsArgs, session: &mut Session) -> anyhow::Result<Exit
     };
     if let Some(folder) = &args.import_signed {
         let folder = std::path::absolute(folder)?;
-        let offered = places::offered(&folder, session)?;
+        let offered = places::offered(&folder)?;
         let import = create::import(&request, &folder, &offered).map_err(|refusal| failure(refusal, args))?;
         return take_back(args, session, &crew, &import);
     }

@@ -70,7 +70,7 @@ fn look(args: &TargetArgs, target: &Target, now: OffsetDateTime) -> anyhow::Resu
     let mut snapshot = Snapshot { taken_at: now, nodes: Vec::new() };
     for node in &target.nodes {
         let wanted = Wanted { scopes: vec![Scope::of(&node.layout)], keys: Keys::PublicHalf };
-        let mut found = observe::node(&*node.node, &wanted, now);
+        let mut found = observe::node(&*node.node, &wanted);
         if let Some(error) = &found.error {
             return Err(Failure::partial(format!("{}: {error}", found.name)).into());
         }

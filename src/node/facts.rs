@@ -1,11 +1,9 @@
-//! What this machine says about itself: name, clock, addresses, user.
+//! What this machine says about itself: name, addresses, user. Its clock is the one that others are compared with.
 //!
 //! Nothing is sent to find an address out; the kernel is only asked which one it would use.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
-
-use time::OffsetDateTime;
 
 use super::resolve::Root;
 use super::{FoundState, NodeFacts, Query, reading};
@@ -15,7 +13,7 @@ pub(super) fn facts(root: &Root, is_machine: bool) -> anyhow::Result<NodeFacts> 
     let host_name = if is_machine { None } else { written_host_name(root) };
     Ok(NodeFacts {
         host_name: host_name.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned()),
-        clock: OffsetDateTime::now_utc(),
+        clock_skew: time::Duration::ZERO,
         addresses: addresses()?,
         uid: rustix::process::geteuid().as_raw(),
     })

@@ -37,7 +37,7 @@ pub trait Node: Send + Sync {
     /// The node's name in the cluster, `local` for this machine without a cluster file.
     fn name(&self) -> &str;
 
-    /// Host name, clock and addresses of the machine.
+    /// Host name, clock difference and addresses of the machine.
     ///
     /// # Errors
     /// When the machine cannot be reached.
@@ -98,8 +98,9 @@ pub struct LockOwner {
 pub struct NodeFacts {
     /// `uname -n`.
     pub host_name: String,
-    /// The machine's own clock at the time of asking.
-    pub clock: OffsetDateTime,
+    /// How far the machine's clock is ahead of this one's, negative when it is behind: measured while asking, with half
+    /// of the round trip taken off.
+    pub clock_skew: time::Duration,
     /// The machine's addresses, loopback and link-local ones excluded, the one of the default route first.
     pub addresses: Vec<std::net::IpAddr>,
     /// Effective user id with which files are read and written.

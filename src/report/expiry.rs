@@ -11,7 +11,7 @@ use super::time_text::{relative, rfc3339, utc};
 use super::{Cell, Report, Table, Tone, View};
 use crate::diagnose::{Finding, FindingId, Member, Row, Severity, Status};
 use crate::pki::certificate::Certificate;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{NodeSnapshot, Snapshot};
 
 /// kubeadm's own version of the document, which this one is a superset of (Kubernetes:
 /// `cmd/kubeadm/app/apis/output/v1alpha3`).
@@ -196,7 +196,7 @@ impl Report for ExpiryReport<'_> {
                 "name": node.name,
                 "reachable": node.error.is_none(),
                 "error": node.error,
-                "clockSkewSeconds": node.facts.as_ref().map_or(0, |facts| facts.clock_skew.whole_seconds()),
+                "clockSkewSeconds": clock_skew(node),
             })
         });
         document.insert("nodes".to_owned(), nodes.collect());
@@ -246,6 +246,12 @@ impl Report for ExpiryReport<'_> {
         };
         Ok(self.by_urgency().iter().map(line).collect())
     }
+}
+
+/// Seconds that the node's clock is ahead. Where nobody was asked it is this machine's; unknown where nobody answered.
+fn clock_skew(node: &NodeSnapshot) -> Option<i64> {
+    let told = node.facts.as_ref().map_or(0, |facts| facts.clock_skew.whole_seconds());
+    node.error.is_none().then_some(told)
 }
 
 fn finding(finding: &Finding) -> Value {

@@ -1,8 +1,10 @@
 //! Progress bars on standard error, on a terminal only; nothing at all in a pipe.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::ui::Ui;
 
@@ -40,6 +42,62 @@ impl Progress {
 }
 
 impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Lines of nodes on the screen at once; those of others come when one of these has ended.
+const MOST_LINES: usize = 12;
+
+/// How far work on many nodes has come: a bar for all, and a line for each that is being worked on. Safe to share
+/// between threads; gone from the screen when dropped.
+#[derive(Debug)]
+pub struct FleetProgress {
+    all: MultiProgress,
+    bar: ProgressBar,
+    lines: Mutex<HashMap<String, ProgressBar>>,
+    words: &'static str,
+}
+
+impl FleetProgress {
+    /// Starts showing work on `total` nodes under a few words.
+    pub fn start(ui: &Ui, words: &'static str, total: usize) -> Self {
+        let target = if ui.draws_progress() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let all = MultiProgress::with_draw_target(target);
+        let bar = all.add(ProgressBar::new(total as u64).with_message(words));
+        if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {elapsed}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Self { all, bar, lines: Mutex::default(), words }
+    }
+
+    /// Work on the node has begun.
+    pub fn begin(&self, node: &str) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.all.is_hidden() || lines.len() >= MOST_LINES {
+            return;
+        }
+        let line = self.all.insert_before(&self.bar, ProgressBar::new_spinner());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {msg} {elapsed}") {
+            line.set_style(style);
+        }
+        line.set_prefix(node.to_owned());
+        line.set_message(self.words);
+        line.enable_steady_tick(Duration::from_millis(200));
+        lines.insert(node.to_owned(), line);
+    }
+
+    /// Work on the node has ended.
+    pub fn end(&self, node: &str) {
+        if let Some(line) = self.lines.lock().unwrap_or_else(PoisonError::into_inner).remove(node) {
+            line.finish_and_clear();
+        }
+        self.bar.inc(1);
+    }
+}
+
+impl Drop for FleetProgress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }

@@ -30,7 +30,7 @@ fn spec() -> Spec {
 /// What is missing on a node.
 fn plan(root: &TestRoot, spec: &Spec) -> Blueprint {
     let snapshot =
-        Snapshot { taken_at: NOW, nodes: vec![observe::node(&root.node, &Wanted::machine(Keys::PublicHalf), NOW)] };
+        Snapshot { taken_at: NOW, nodes: vec![observe::node(&root.node, &Wanted::machine(Keys::PublicHalf))] };
     let place = Place {
         node: root.node.name().to_owned(),
         is_first: true,

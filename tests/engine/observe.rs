@@ -12,11 +12,11 @@ use crate::support::cluster::{CLIENT, Cluster, NOW, Pair, SERVER, kubeconfig};
 use crate::support::root::TestRoot;
 
 fn look(root: &TestRoot) -> NodeSnapshot {
-    observe::node(&root.node, &Wanted::machine(Keys::PublicHalf), NOW)
+    observe::node(&root.node, &Wanted::machine(Keys::PublicHalf))
 }
 
 fn look_at(root: &TestRoot, scope: Scope) -> NodeSnapshot {
-    observe::node(&root.node, &Wanted { scopes: vec![scope], keys: Keys::PublicHalf }, NOW)
+    observe::node(&root.node, &Wanted { scopes: vec![scope], keys: Keys::PublicHalf })
 }
 
 fn missing(node: &NodeSnapshot) -> Vec<(&str, bool)> {
@@ -57,7 +57,7 @@ fn private_keys_are_dropped_unless_the_caller_keeps_them() {
         contents.filter_map(|content| content.private_key.as_ref()?.as_ref().ok()?.pem.clone()).count()
     };
     assert_eq!(held(&look(&root)), 0);
-    let node = observe::node(&root.node, &Wanted::machine(Keys::Keep), NOW);
+    let node = observe::node(&root.node, &Wanted::machine(Keys::Keep));
     assert_eq!(held(&node), 13);
     let (_, key) = node.key_for(node.entry("etcd-ca").unwrap()).unwrap();
     let key = PrivateKey::from_pem(key.as_ref().unwrap().pem.as_ref().unwrap()).unwrap();

@@ -10,6 +10,7 @@
 mod crowd;
 mod cuts;
 mod dialling;
+mod fleet;
 mod host_keys;
 mod jump;
 mod locks;
@@ -23,5 +24,7 @@ mod sudo;
 mod worlds;
 mod writing;
 
+#[path = "../support/binary.rs"]
+mod binary;
 #[path = "../support/skip.rs"]
 mod skip;

@@ -8,9 +8,11 @@ use crate::cli::session::Session;
 use crate::cli::target::Place;
 use crate::diagnose::{Member, Row};
 use crate::error::Failure;
+use crate::node::fleet::Event;
 use crate::node::local::LocalNode;
 use crate::node::{FoundState, Node, Query};
-use crate::observe::{self, Keys, Scope, Wanted};
+use crate::observe::{self, Keys, Scope, Visit, Wanted};
+use crate::report::progress::FleetProgress;
 use crate::snapshot::{NodeSnapshot, Snapshot, Source};
 
 /// How long a server may take to show its certificates, name look-up included.
@@ -40,31 +42,31 @@ pub(super) fn look(args: &CheckExpiryArgs, session: &Session) -> anyhow::Result<
     }
     if !this_machine || !named {
         let target = super::target(args, session)?;
-        for node in &target.nodes {
-            if let Some(trouble) = &node.trouble {
-                snapshot.nodes.push(NodeSnapshot::unreachable(node.node.name(), trouble));
-                continue;
-            }
+        let mut visits: Vec<Visit<'_>> = Vec::new();
+        for node in target.nodes.iter().filter(|node| node.trouble.is_none()) {
             let mut scopes = vec![Scope::of(&node.layout)];
             scopes.append(&mut there.clone());
             // This machine and a folder on it are looked at together with what else was named.
             if matches!(args.target.place, Place::ThisMachine | Place::Folder(_)) {
                 scopes.append(&mut here);
             }
-            let wanted = Wanted { scopes, keys: Keys::PublicHalf };
-            session.ui.debug(&format!("{}: reading {:?}", node.node.name(), wanted.scopes));
-            let mut found = observe::node(&*node.node, &wanted, session.now);
-            if matches!(args.target.place, Place::Root(_)) {
-                // A mounted disk has no clock and no addresses.
-                found.facts = None;
-            }
-            snapshot.nodes.push(found);
+            session.ui.debug(&format!("{}: reading {scopes:?}", node.node.name()));
+            visits.push(Visit { node: &*node.node, wanted: Wanted { scopes, keys: Keys::PublicHalf } });
+        }
+        let mut found = visited(&visits, session).into_iter();
+        for node in &target.nodes {
+            let lost = |trouble: &String| NodeSnapshot::unreachable(node.node.name(), trouble);
+            snapshot.nodes.extend(node.trouble.as_ref().map(lost).or_else(|| found.next()));
+        }
+        if matches!(args.target.place, Place::Root(_)) {
+            // A mounted disk has no clock and no addresses.
+            snapshot.nodes.iter_mut().for_each(|node| node.facts = None);
         }
     }
     if !here.is_empty() {
         let node = LocalNode::open("local", "/")?;
         let wanted = Wanted { scopes: here, keys: Keys::PublicHalf };
-        snapshot.nodes.push(observe::node(&node, &wanted, session.now));
+        snapshot.nodes.push(observe::node(&node, &wanted));
     }
     if !args.endpoints.is_empty() {
         let shown = observe::endpoints(&args.endpoints, args.server_name.as_deref(), SERVER_LIMIT);
@@ -75,6 +77,19 @@ pub(super) fn look(args: &CheckExpiryArgs, session: &Session) -> anyhow::Result<
     }
     refuse_missing(args, &snapshot)?;
     Ok(snapshot)
+}
+
+/// What was found on each node, with progress on the terminal where there are several.
+fn visited(visits: &[Visit<'_>], session: &Session) -> Vec<NodeSnapshot> {
+    let progress = (visits.len() > 1).then(|| FleetProgress::start(&session.ui, "reading", visits.len()));
+    observe::fleet(visits, &session.interrupt, &|event| match (event, &progress) {
+        (Event::Begun(name), Some(progress)) => progress.begin(name),
+        (Event::Ended(name, is_well), progress) => {
+            progress.iter().for_each(|progress| progress.end(name));
+            session.ui.step(&format!("{name}: {}", if is_well { "read" } else { "not read" }));
+        }
+        _ => {}
+    })
 }
 
 /// What was named has to be there; what was only looked for need not.

@@ -109,7 +109,7 @@ pub(super) fn observe(target: &Target, spec: &Spec, session: &Session) -> anyhow
                 [Scope::Kubeconfig(path), request]
             }));
         }
-        let found = observe::node(&*node.node, &Wanted { scopes, keys: Keys::PublicHalf }, session.now);
+        let found = observe::node(&*node.node, &Wanted { scopes, keys: Keys::PublicHalf });
         if let Some(error) = &found.error {
             return Err(Failure::failed(format!("{}: {error}; nothing was changed", found.name)).into());
         }
@@ -148,14 +148,14 @@ pub(super) fn with_illegible(
 ///
 /// # Errors
 /// Exit code 3 when there is no such folder.
-pub(super) fn offered(folder: &Path, session: &Session) -> anyhow::Result<NodeSnapshot> {
+pub(super) fn offered(folder: &Path) -> anyhow::Result<NodeSnapshot> {
     let local = LocalNode::open("local", "/")?;
     let found = local.read(&[Query::Metadata(folder.to_owned())])?;
     if !matches!(found.first().map(|found| &found.state), Some(FoundState::Directory)) {
         return Err(Failure::not_found(format!("there is no folder {} to import from", folder.display())).into());
     }
     let wanted = Wanted { scopes: vec![Scope::Path(folder.to_owned())], keys: Keys::PublicHalf };
-    let snapshot = observe::node(&local, &wanted, session.now);
+    let snapshot = observe::node(&local, &wanted);
     match &snapshot.error {
         Some(error) => Err(Failure::failed(format!("{}: {error}", folder.display())).into()),
         None => Ok(snapshot),

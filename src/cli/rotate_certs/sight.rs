@@ -21,7 +21,7 @@ pub(super) fn observe(target: &Target, session: &Session) -> anyhow::Result<Snap
     let mut nodes = Vec::new();
     for node in &target.nodes {
         let wanted = Wanted { scopes: vec![Scope::of(&node.layout)], keys: Keys::PublicHalf };
-        let found = observe::node(&*node.node, &wanted, session.now);
+        let found = observe::node(&*node.node, &wanted);
         if let Some(error) = &found.error {
             return Err(Failure::failed(format!("node {}: {error}", found.name)).into());
         }
@@ -52,7 +52,7 @@ pub(super) fn reach(target: &Target, place: &Place, snapshot: &Snapshot) -> anyh
         // A folder is only a folder, unless it is the one this machine lives on.
         Extent::Folder if target.nodes.iter().any(is_this_machines) => {
             let machine = LocalNode::open("local", "/")?;
-            let found = observe::node(&machine, &Wanted::machine(Keys::PublicHalf), snapshot.taken_at);
+            let found = observe::node(&machine, &Wanted::machine(Keys::PublicHalf));
             let others = reach::signs(&found, &surroundings(&machine, Path::new(MACHINE), true)?);
             Ok(Reach { is_live: !others.is_empty(), others })
         }

@@ -14,21 +14,30 @@ use crate::node::facts::is_reachable;
 
 const MOST: usize = 8 * 1024 * 1024;
 
-/// Asks the node. Its clock is told as of the moment of returning, so that it can be compared with one's own.
+/// What one answer says, before it is known how long it took.
+#[derive(Debug, PartialEq)]
+pub(super) struct Told {
+    facts: NodeFacts,
+    /// The node's clock when it wrote the answer.
+    clock: OffsetDateTime,
+}
+
+/// Asks the node.
 pub(super) fn facts(shell: &Shell) -> anyhow::Result<NodeFacts> {
     // A login takes longer than clocks may be apart.
     shell.connect()?;
     let message = Message::new(&scripts::FACTS)?;
-    let asked = Instant::now();
+    let (began, asked) = (OffsetDateTime::now_utc(), Instant::now());
     let answer = shell.ask(&scripts::FACTS, &message, &[], MOST, Kind::Reads)?;
-    let way_back = Duration::try_from(asked.elapsed() / 2).unwrap_or_default();
-    let facts = parse(&answer).ok_or_else(|| {
+    // The node wrote it somewhere between question and answer: the middle is wrong by half of that at most.
+    let middle = began + Duration::try_from(asked.elapsed() / 2).unwrap_or_default();
+    let told = parse(&answer).ok_or_else(|| {
         Failure::failed(format!("{}: does not tell its name and clock: {}", shell.node, answer.reason()))
     })?;
-    Ok(NodeFacts { clock: facts.clock.saturating_add(way_back), ..facts })
+    Ok(NodeFacts { clock_skew: told.clock - middle, ..told.facts })
 }
 
-pub(super) fn parse(answer: &Answer) -> Option<NodeFacts> {
+pub(super) fn parse(answer: &Answer) -> Option<Told> {
     let (mut clock, mut uid, mut host_name) = (None, None, None);
     let (mut preferred, mut all) = (Vec::new(), Vec::new());
     let mut words = answer.words();
@@ -57,13 +66,14 @@ pub(super) fn parse(answer: &Answer) -> Option<NodeFacts> {
             addresses.push(address);
         }
     }
-    Some(NodeFacts { host_name: host_name?, clock: clock?, addresses, uid: uid? })
+    let facts = NodeFacts { host_name: host_name?, clock_skew: Duration::ZERO, addresses, uid: uid? };
+    Some(Told { facts, clock: clock? })
 }
 
-/// Seconds since 1970, with a fraction where the node's `date` knows one.
+/// Seconds since 1970. Where the node's `date` knows no fraction, the middle of that second.
 fn instant(text: &str) -> Option<OffsetDateTime> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let nanoseconds: i128 = fraction.get(..9).and_then(|digits| digits.parse().ok()).unwrap_or(0);
+    let nanoseconds: i128 = fraction.get(..9).and_then(|digits| digits.parse().ok()).unwrap_or(500_000_000);
     let seconds: i64 = seconds.parse().ok()?;
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(seconds) * 1_000_000_000 + nanoseconds).ok()
 }
@@ -94,7 +104,7 @@ mod tests {
     use super::super::wiped::Wiped;
     use super::*;
 
-    fn told(text: &str) -> Option<NodeFacts> {
+    fn told(text: &str) -> Option<Told> {
         let mut stdout = Wiped::default();
         stdout.push(format!("\nkubepki 0123\n{text}").as_bytes());
         parse(&Answer::find(stdout, Vec::new(), "0123").expect("it spoke"))
@@ -119,10 +129,10 @@ mod tests {
             "done\n",
         ]
         .concat();
-        let facts = told(&text).expect("complete");
+        let Told { facts, clock } = told(&text).expect("complete");
         let addresses: Vec<String> = facts.addresses.iter().map(ToString::to_string).collect();
         assert_eq!(addresses, ["10.0.0.2", "172.16.0.1", "fd00::2"]);
-        assert_eq!(facts.clock, time::macros::datetime!(2026-01-02 03:04:05.25 UTC));
+        assert_eq!(clock, time::macros::datetime!(2026-01-02 03:04:05.25 UTC));
         assert_eq!((facts.host_name.as_str(), facts.uid), ("cp1", 0));
     }
 
@@ -143,10 +153,10 @@ mod tests {
             "done\n",
         ]
         .concat();
-        let facts = told(&text).expect("complete");
+        let Told { facts, clock } = told(&text).expect("complete");
         let addresses: Vec<String> = facts.addresses.iter().map(ToString::to_string).collect();
         assert_eq!(addresses, ["10.0.0.7", "fd00::7"]);
-        assert_eq!(facts.clock, time::macros::datetime!(2026-01-02 03:04:05 UTC));
+        assert_eq!(clock, time::macros::datetime!(2026-01-02 03:04:05.5 UTC));
     }
 
     #[test]

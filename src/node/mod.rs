@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 mod directories;
 mod facts;
 pub mod fleet;
+pub mod http;
 mod install;
 pub mod interrupt;
 pub mod kubeconfig_lock;
@@ -24,6 +25,7 @@ mod refusal;
 mod removal;
 mod resolve;
 pub mod ssh;
+pub mod tls;
 pub mod wire;
 mod writing;
 

@@ -4,18 +4,16 @@
 //! included, so that a silent or a dripping server cannot hold anybody up.
 
 use std::fmt;
-use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{self, CryptoProvider};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::{ClientConfig, ClientConnection, crypto};
 
 use super::Node;
+use super::tls::{self, Witness};
 use super::wire::{self, Deadline, Timed};
 
 /// Port of an endpoint that names none: the API server's.
@@ -96,116 +94,34 @@ pub fn chain_through(
     handshake(Timed::new(wire, Deadline::new(limit)), server_name.unwrap_or(&endpoint.host))
 }
 
-/// The name that TLS is told for `host`. What is none for TLS (an interface in an address, for one) goes without SNI.
-pub(super) fn tls_name(host: &str) -> ServerName<'static> {
-    let bare = host.split('%').next().unwrap_or(host).trim_end_matches('.').to_owned();
-    ServerName::try_from(bare).unwrap_or_else(|_| ServerName::from(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
-}
-
 fn handshake(mut wire: Timed, name: &str) -> Result<Vec<Vec<u8>>, String> {
     let provider = Arc::new(crypto::aws_lc_rs::default_provider());
-    let witness = Arc::new(Witness { seen: Mutex::default(), provider: Arc::clone(&provider) });
+    let witness = Arc::new(Witness::new(Arc::clone(&provider)));
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("TLS cannot be set up: {error}"))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::clone(&witness) as Arc<dyn ServerCertVerifier>)
         .with_no_client_auth();
-    let mut connection = ClientConnection::new(Arc::new(config), tls_name(name))
+    let mut connection = ClientConnection::new(Arc::new(config), tls::tls_name(name))
         .map_err(|error| format!("TLS cannot be set up: {error}"))?;
-    let outcome = shake(&mut connection, &mut wire);
-    let seen = std::mem::take(&mut *witness.seen.lock().unwrap_or_else(PoisonError::into_inner));
-    match outcome {
+    let outcome = tls::shake(&mut connection, &mut wire);
+    if outcome.is_ok() {
+        leave(&mut connection, &mut wire);
+    }
+    match (witness.take(), outcome) {
         // A server that wants a client certificate has shown its own by then.
-        _ if !seen.is_empty() => Ok(seen),
-        Ok(()) => Err("the server showed no certificate".to_owned()),
-        Err(error) => Err(words(&error, &wire.first, wire.deadline)),
+        (seen, _) if !seen.is_empty() => Ok(seen),
+        (_, Ok(())) => Err("the server showed no certificate".to_owned()),
+        (_, Err(error)) => Err(tls::words(&error, &wire.first, wire.deadline)),
     }
 }
 
-fn shake(connection: &mut ClientConnection, wire: &mut Timed) -> std::io::Result<()> {
-    while connection.is_handshaking() {
-        if connection.complete_io(wire)? == (0, 0) {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-    }
-    // Leave properly: servers log an error otherwise. A refusal that comes now changes nothing any more.
+/// Leaves properly: servers log an error otherwise. A refusal that comes now changes nothing any more.
+fn leave(connection: &mut ClientConnection, wire: &mut Timed) {
     wire.deadline.at = wire.deadline.at.min(Instant::now() + AFTERTHOUGHT);
     connection.send_close_notify();
     let _ = connection.complete_io(wire);
-    Ok(())
-}
-
-fn words(error: &std::io::Error, first: &[u8], deadline: Deadline) -> String {
-    if first.starts_with(b"HTTP/") {
-        return "it answers in plain HTTP, without TLS".to_owned();
-    }
-    if first.starts_with(b"SSH-") {
-        return "it is an SSH server".to_owned();
-    }
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    match (tls, error.kind()) {
-        (Some(Error::AlertReceived(AlertDescription::ProtocolVersion)), _) => {
-            "it speaks only versions of TLS older than 1.2".to_owned()
-        }
-        (Some(Error::AlertReceived(AlertDescription::UnrecognisedName)), _) => {
-            "it knows no certificate for this name; try --server-name".to_owned()
-        }
-        (Some(Error::AlertReceived(alert)), _) => format!("it refused the handshake: {alert:?}"),
-        (Some(Error::InvalidMessage(_)), _) => "it does not speak TLS".to_owned(),
-        (Some(Error::PeerIncompatible(why)), _) => format!("it has no kind of TLS in common with us: {why:?}"),
-        (Some(other), _) => format!("the handshake failed: {other}"),
-        (None, ErrorKind::WouldBlock | ErrorKind::TimedOut) => deadline.words(),
-        (None, ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
-            "it closed the connection instead of answering; it may not speak TLS".to_owned()
-        }
-        (None, _) => format!("the connection broke: {}", super::reading::words(error)),
-    }
-}
-
-/// Takes down whatever certificates are shown. The handshake's own signature is still checked: the server must have the
-/// key.
-#[derive(Debug)]
-struct Witness {
-    seen: Mutex<Vec<Vec<u8>>>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Witness {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let chain = std::iter::once(leaf).chain(others).map(|der| der.to_vec()).collect();
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = chain;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        crypto::verify_tls12_signature(message, leaf, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        crypto::verify_tls13_signature(message, leaf, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod check_expiry;
 mod credentials;
 mod endpoints;
 mod etcd;
+mod http;
 mod kubeadm;
 mod kubectl;
 mod openssl;

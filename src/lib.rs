@@ -7,6 +7,7 @@ pub mod apply;
 pub mod cli;
 pub mod diagnose;
 pub mod error;
+pub mod live;
 pub mod node;
 pub mod observe;
 pub mod pki;

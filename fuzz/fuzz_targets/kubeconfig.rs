@@ -23,7 +23,7 @@ fn everything_but(config: &Kubeconfig, except: Option<(DataField, &str)>) -> Vec
         lines.push(data(CertificateAuthority, &one.name, &one.certificate_authority));
     }
     for one in &config.users {
-        let said = (one.has_token, &one.token_file, one.has_password, &one.exec);
+        let said = (&one.token, &one.token_file, one.has_password, &one.exec);
         lines.push(format!("{:?} {said:?}", one.name));
         lines.push(data(ClientCertificate, &one.name, &one.client_certificate));
         lines.push(data(ClientKey, &one.name, &one.client_key));

@@ -20,6 +20,9 @@ mod body;
 /// The longest head of an answer (bytes).
 const LONGEST_HEAD: usize = 64 * 1024;
 
+/// How long a server is listened to that hung up once without a word.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
 /// The most header lines of an answer.
 const MOST_HEADERS: usize = 128;
 
@@ -137,8 +140,33 @@ pub fn ask(
             response.shown = shown(&connection);
             Ok(response)
         }
+        Err(error) if is_end(&error) => {
+            let reason = sorted(&error, &wire, true);
+            drop(wire);
+            Err(second_look(node, endpoint, tls, limits).unwrap_or(reason))
+        }
         Err(error) => Err(sorted(&error, &wire, true)),
     }
+}
+
+/// Whether a server hung up at once because of our certificate, though nothing was heard of it.
+///
+/// In TLS 1.3 a server judges the client's certificate after the handshake is done for the client. One that refuses says so
+/// and hangs up, but our request, on its way meanwhile, makes its machine cut the connection, and what it said may be lost.
+/// A connection that asks for nothing hears it.
+fn second_look(node: &dyn Node, endpoint: &Endpoint, tls: Option<&Tls>, limits: Limits) -> Option<Unanswered> {
+    let mut connection = tls?.connection(&endpoint.host).ok()?;
+    let wire = node.dial(&endpoint.host, endpoint.port, limits.time).ok()?;
+    let mut wire = Timed::new(wire, Deadline::new(limits.time.min(LAST_WORDS)));
+    let heard = tls::shake(&mut connection, &mut wire)
+        .and_then(|()| Stream::new(&mut connection, &mut wire).read(&mut [0; 1]).map(drop));
+    let error = heard.err().filter(|error| tls::verdict(error) == Verdict::Refused)?;
+    Some(sorted(&error, &wire, true))
+}
+
+/// Whether a connection ended without a word.
+fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 
 fn shown(connection: &ClientConnection) -> Vec<Vec<u8>> {

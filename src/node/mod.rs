@@ -77,6 +77,12 @@ pub trait Node: Send + Sync {
     }
 }
 
+impl std::fmt::Debug for dyn Node + '_ {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node({})", self.name())
+    }
+}
+
 /// Held for the length of an operation; dropping it gives the lock back.
 pub trait LockGuard: Send + std::fmt::Debug {}
 

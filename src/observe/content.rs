@@ -108,7 +108,10 @@ pub(super) fn kubeconfig(bytes: &[u8], folder: &Path, keys: Keys) -> Result<Kube
     let users = parsed.users.into_iter().map(|user| User {
         certificate: material(&user.client_certificate, keys),
         key: material(&user.client_key, keys),
-        has_other_credential: user.has_token || user.token_file.is_some() || user.has_password || user.exec.is_some(),
+        has_other_credential: user.token.is_some()
+            || user.token_file.is_some()
+            || user.has_password
+            || user.exec.is_some(),
         name: user.name,
     });
     Ok(Kubeconfig {

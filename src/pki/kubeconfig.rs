@@ -61,7 +61,7 @@ pub struct Cluster {
     pub problems: Vec<Problem>,
 }
 
-/// One entry of `users`. Holds keys, never tokens or passwords.
+/// One entry of `users`. Holds keys and tokens, never passwords.
 #[derive(Debug, Clone)]
 pub struct User {
     /// `name`; empty when there is none.
@@ -70,8 +70,8 @@ pub struct User {
     pub client_certificate: Material,
     /// Its private key (PEM).
     pub client_key: Material,
-    /// Whether a token stands in the file.
-    pub has_token: bool,
+    /// The token that stands in the file.
+    pub token: Option<Token>,
     /// File with a token, resolved.
     pub token_file: Option<PathBuf>,
     /// Whether user name and password stand in the file.
@@ -80,6 +80,29 @@ pub struct User {
     pub exec: Option<Exec>,
     /// What is wrong with this entry.
     pub problems: Vec<Problem>,
+}
+
+/// A bearer token, wiped when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(Zeroizing<String>);
+
+impl Token {
+    /// A token that is not empty and that a header line can carry.
+    pub fn new(text: &str) -> Option<Self> {
+        let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        is_plain.then(|| Self(Zeroizing::new(text.to_owned())))
+    }
+
+    /// The token as it is sent.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
 }
 
 /// One entry of `contexts`.

@@ -145,11 +145,17 @@ fn killed_at_any_call_that_changes_something_the_next_run_ends_well() {
             kills += 1;
             let story = format!("killed at {call} {number}");
             if std::fs::read_to_string(machine.default_file()).unwrap() != old {
-                assert!(machine.config().user("clusterUser_kubernetes").is_some_and(|user| !user.has_token), "{story}");
+                assert!(
+                    machine.config().user("clusterUser_kubernetes").is_some_and(|user| user.token.is_none()),
+                    "{story}"
+                );
             }
             let run = machine.get(&["--overwrite-existing"]).expect(0);
             assert!(!run.err.contains("waiting"), "{story}: {}", run.err);
-            assert!(machine.config().user("clusterUser_kubernetes").is_some_and(|user| !user.has_token), "{story}");
+            assert!(
+                machine.config().user("clusterUser_kubernetes").is_some_and(|user| user.token.is_none()),
+                "{story}"
+            );
             let left = std::fs::read_dir(machine.stage.home().join(".kube")).unwrap();
             let left: Vec<PathBuf> = left.map(|entry| entry.unwrap().path()).collect();
             assert_eq!(left, [machine.default_file()], "{story}");

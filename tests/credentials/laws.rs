@@ -134,7 +134,7 @@ proptest! {
         let after = Kubeconfig::parse(&new.text, Path::new("/")).unwrap();
         let order = |config: &Kubeconfig| config.users.iter().map(|user| user.name.clone()).collect::<Vec<_>>();
         prop_assert_eq!(order(&after), order(&config));
-        prop_assert!(!after.users[index].has_token);
+        prop_assert!(after.users[index].token.is_none());
         prop_assert_eq!(new.replaced.len(), 1);
     }
 

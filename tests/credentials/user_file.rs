@@ -93,7 +93,7 @@ fn one_question_on_the_terminal_covers_every_conflict() {
     }
     let run = machine.stage.run_on_terminal(&Machine::line(&[]), &["y\n"], None).expect(0);
     assert_eq!(run.out.matches("(y/n)").count(), 1, "{}", run.out);
-    assert!(machine.config().user("clusterUser_kubernetes").is_some_and(|user| !user.has_token));
+    assert!(machine.config().user("clusterUser_kubernetes").is_some_and(|user| user.token.is_none()));
     // What replaces nothing asks nothing.
     let run = machine.stage.run_on_terminal(&Machine::line(&["--context", "second"]), &[], None).expect(0);
     assert!(!run.out.contains("(y/n)"), "{}", run.out);

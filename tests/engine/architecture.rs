@@ -143,7 +143,7 @@ fn the_map_is_read_as_it_is_drawn() {
     let map = map();
     assert_eq!(map["cli"], None);
     assert_eq!(map["pki"], Some(vec![]));
-    assert_eq!(map["apply"], Some(["plan", "node", "pki"].map(str::to_owned).to_vec()));
+    assert_eq!(map["apply"], Some(["plan", "live", "node", "pki"].map(str::to_owned).to_vec()));
     assert!(map["report"].as_ref().unwrap().contains(&"diagnose".to_owned()));
 }
 

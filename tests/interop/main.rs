@@ -13,5 +13,6 @@ mod etcd;
 mod http;
 mod kubeadm;
 mod kubectl;
+mod live;
 mod openssl;
 mod rotate;

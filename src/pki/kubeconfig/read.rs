@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::node::{Body, Node};
 use super::scalar::Meaning;
 use super::tree::Document;
-use super::{Cluster, Context, Exec, Kubeconfig, Material, Problem, User};
+use super::{Cluster, Context, Exec, Kubeconfig, Material, Problem, Token, User};
 
 /// More problems of one file are of no use to anybody.
 const MOST_PROBLEMS: usize = 100;
@@ -76,7 +76,7 @@ fn user(name: String, fields: &mut Fields<'_>) -> User {
         name,
         client_certificate: fields.material("client-certificate"),
         client_key: fields.material("client-key"),
-        has_token: fields.text("token").is_some_and(|token| !token.is_empty()),
+        token: fields.text("token").map(Zeroizing::new).filter(|token| !token.is_empty()).map(Token),
         token_file: fields.text("tokenFile").filter(|path| !path.is_empty()).map(|path| resolved(folder, &path)),
         has_password: fields.text("username").is_some() | fields.text("password").is_some(),
         exec: fields.exec(),
@@ -283,7 +283,7 @@ mod tests {
         assert!(matches!(user.client_certificate.source(), Source::Embedded(b"hello")));
         assert!(matches!(user.client_key.source(), Source::File(path) if path == Path::new("/k/u.key")));
         let other = found.user("t").unwrap();
-        assert!(other.has_token && other.exec.as_ref().unwrap().command == "./get");
+        assert!(other.token.is_some() && other.exec.as_ref().unwrap().command == "./get");
         assert!(!format!("{found:?}").contains("secret"));
         assert_eq!(found.context("c").unwrap().namespace.as_deref(), Some("dev"));
         assert_eq!(found.names(None).unwrap().user, "u");

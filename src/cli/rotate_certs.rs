@@ -198,8 +198,17 @@ impl RotateCertsArgs {
         if let Some(san) = self.add_sans.iter().find(|san| self.remove_sans.contains(san)) {
             return Err(Failure::usage(format!("{san} is both to be added and to be taken out")).into());
         }
+        for (option, length) in [("--validity", self.validity), ("--ca-validity", self.ca_validity)] {
+            if length.is_some_and(|length| length.duration().is_zero()) {
+                return Err(
+                    Failure::usage(format!("{option}: a certificate that is valid for no time is of no use")).into()
+                );
+            }
+        }
         let changes_names = !self.add_sans.is_empty() || !self.remove_sans.is_empty();
-        if changes_names && only.is_everything() {
+        let chooses_for_itself = changes_names && only.is_everything();
+        let only_differences = chooses_for_itself && self.validity.is_none() && self.key_algorithm.is_none();
+        if chooses_for_itself {
             only.0.push(Scope::Named("apiserver".to_owned()));
         }
         Ok(Request {
@@ -211,6 +220,7 @@ impl RotateCertsArgs {
             same_key: self.same_key,
             add_sans: self.add_sans.clone(),
             remove_sans: self.remove_sans.clone(),
+            only_differences,
             wanted: Vec::new(),
             wait_for_tokens: self.wait_for_tokens.filter(|length| !length.duration().is_zero()),
             reach: rotate::Reach::default(),

@@ -121,6 +121,8 @@ fn options_that_make_no_sense_are_refused_before_anything_is_read() {
         (&["--continue", "--abort"], "cannot be used with"),
         (&["--parallel", "0"], "--parallel"),
         (&["--spec", "x"], "--reconcile"),
+        (&["--validity", "0d"], "--validity"),
+        (&["--ca-validity", "0h"], "--ca-validity"),
     ] {
         let run = stage.run(&[&["rotate-certs", "--pki-dir", "/nowhere"], words].concat()).expect(2);
         assert!(run.err.contains(says), "{says}: {}", run.err);
@@ -166,6 +168,42 @@ fn a_node_of_a_larger_cluster_keeps_what_it_shares() {
 }
 
 #[test]
+fn etcds_data_that_cannot_be_followed_may_hide_other_nodes() {
+    let made = made(&[]);
+    let warning = "other nodes may exist that cannot be seen from here";
+    let db = made.stage.put("root/var/lib/etcd/member/snap/db", "garbage");
+    for reason in ["cannot be followed", "cannot be read"] {
+        for (words, is_shared) in
+            [(["--only", "front-proxy-ca"], true), (["--only", "sa"], true), (["--only", "leaf"], false)]
+        {
+            let run = rotate(&made, &[&words[..], &["--what-if"]].concat()).expect(0);
+            assert_eq!(run.err.contains(warning), is_shared, "{words:?}: {}", run.err);
+            assert!(!is_shared || run.err.contains(reason) && run.err.contains("--cluster-file"), "{}", run.err);
+        }
+        // More than is read of any file.
+        std::fs::File::options().write(true).open(&db).unwrap().set_len(65 << 20).unwrap();
+    }
+}
+
+#[test]
+fn a_rotation_of_nothing_for_want_of_keys_fails() {
+    let made = made(&[]);
+    for name in ["ca", "etcd/ca", "front-proxy-ca"] {
+        std::fs::remove_file(made.pki(&format!("{name}.key"))).unwrap();
+    }
+    let before = look(&made);
+    for scope in ["ca", "leaf", "ca,leaf", "etcd-server"] {
+        let run = rotate(&made, &["--only", scope, "--yes"]).expect(1);
+        for word in ["managed elsewhere", "create-certs --csr-only", "--import-signed"] {
+            assert!(run.err.contains(word), "{scope}: {word}: {}", run.err);
+        }
+    }
+    assert_eq!(look(&made), before);
+    // What the advice says can be done.
+    made.create(&["--csr-only", "--only", "etcd-server", "--yes"], &[&MACHINE[..], &QUICK].concat()).expect(0);
+}
+
+#[test]
 fn another_copy_of_the_old_files_is_made_before_anything_changes() {
     let made = made(&[]);
     let old = std::fs::read(made.pki("etcd/server.key")).unwrap();
@@ -191,6 +229,13 @@ fn names_are_added_to_the_api_server_alone_unless_others_are_chosen() {
     assert_eq!(paths, ["/etc/kubernetes/pki/apiserver.key", "/etc/kubernetes/pki/apiserver.crt"]);
     let differences = &run.json()["nodes"][0]["files"][1]["differences"];
     assert_eq!(*differences, serde_json::json!(["+ DNS:api.example.com", "+ IP:192.0.2.7"]));
+    let again = rotate(&made, &["--add-san", "api.example.com", "--yes", "-o", "json"]).expect(0);
+    assert!(files(&again).iter().all(|(_, action, _)| action == "unchanged"), "names that are there: {again:?}");
+    let more =
+        rotate(&made, &["--add-san", "api.example.com", "--validity", "30d", "--what-if", "-o", "json"]).expect(0);
+    assert_eq!(files(&more)[0].1, "replaced", "another length of life was asked for");
+    let lost = rotate(&made, &["--only", "admin.conf", "--add-san", "api.example.com", "--yes"]).expect(2);
+    assert!(lost.err.contains("`admin.conf` is no server's certificate"), "{}", lost.err);
     let table = rotate(&made, &["--only", "etcd-server", "--remove-san", "localhost", "--what-if"]).expect(0);
     assert!(table.out.contains("etcd-server: - DNS:localhost"), "{}", table.out);
 }

@@ -36,25 +36,28 @@ pub(super) fn observe(target: &Target, session: &Session) -> anyhow::Result<Snap
 /// When the machine cannot be read.
 pub(super) fn reach(target: &Target, place: &Place, snapshot: &Snapshot) -> anyhow::Result<Reach> {
     match target.extent {
-        Extent::WholeCluster => Ok(Reach { is_live: true, others: Vec::new() }),
+        Extent::WholeCluster => Ok(Reach { is_live: true, ..Reach::default() }),
         Extent::PartOfCluster => {
-            Ok(Reach { is_live: true, others: vec!["the cluster file lists more nodes than those chosen".to_owned()] })
+            let others = vec!["the cluster file lists more nodes than those chosen".to_owned()];
+            Ok(Reach { is_live: true, others, ..Reach::default() })
         }
         Extent::Machine => {
-            let mut others = Vec::new();
+            let mut reach = Reach { is_live: true, ..Reach::default() };
             for (node, found) in target.nodes.iter().zip(&snapshot.nodes) {
                 let kubernetes = node.layout.kubernetes_dir.as_deref().unwrap_or(Path::new(MACHINE));
-                others
-                    .extend(reach::signs(found, &surroundings(&*node.node, kubernetes, *place == Place::ThisMachine)?));
+                let around = surroundings(&*node.node, kubernetes, *place == Place::ThisMachine)?;
+                reach.others.extend(reach::signs(found, &around));
+                reach.doubts.extend(around.doubt);
             }
-            Ok(Reach { is_live: true, others })
+            Ok(reach)
         }
         // A folder is only a folder, unless it is the one this machine lives on.
         Extent::Folder if target.nodes.iter().any(is_this_machines) => {
             let machine = LocalNode::open("local", "/")?;
             let found = observe::node(&machine, &Wanted::machine(Keys::PublicHalf));
-            let others = reach::signs(&found, &surroundings(&machine, Path::new(MACHINE), true)?);
-            Ok(Reach { is_live: !others.is_empty(), others })
+            let around = surroundings(&machine, Path::new(MACHINE), true)?;
+            let others = reach::signs(&found, &around);
+            Ok(Reach { is_live: !others.is_empty(), others, doubts: around.doubt.into_iter().collect() })
         }
         Extent::Folder => Ok(Reach::default()),
     }
@@ -87,17 +90,31 @@ fn surroundings(node: &dyn Node, kubernetes: &Path, is_this_machine: bool) -> an
     let [etcd_manifest, apiserver_manifest] = manifests.map(|path| text(node, path));
     let (etcd_manifest, apiserver_manifest) = (etcd_manifest?, apiserver_manifest?);
     let folder = etcd_manifest.as_deref().and_then(reach::data_folder).unwrap_or("/var/lib/etcd");
-    let data = node.read(&[Query::File(Path::new(folder).join("member/snap/db"))])?.into_iter().next();
-    let data = match data.map(|found| found.state) {
-        Some(FoundState::File(bytes)) => etcd_data::read(&bytes),
-        _ => None,
-    }
-    .unwrap_or_default();
+    let path = Path::new(folder).join("member/snap/db");
+    let doubt = |reason: &str| {
+        Some(format!(
+            "other nodes may exist that cannot be seen from here, and would be cut off: etcd's data in {} {reason}; if \
+             there are any, give all nodes with --cluster-file FILE",
+            path.display()
+        ))
+    };
+    let data = node.read(&[Query::File(path.clone())])?.into_iter().next();
+    let (data, doubt) = match data.map(|found| found.state) {
+        Some(FoundState::File(bytes)) => match etcd_data::read(&bytes) {
+            Some(data) => (data, None),
+            None => (etcd_data::Found::default(), doubt("cannot be followed")),
+        },
+        Some(FoundState::Unreadable(reason)) => {
+            (etcd_data::Found::default(), doubt(&format!("cannot be read: {reason}")))
+        }
+        _ => (etcd_data::Found::default(), None),
+    };
     Ok(Surroundings {
         etcd_manifest,
         apiserver_manifest,
         registered_nodes: data.nodes,
         etcd_members: data.members,
+        doubt,
         is_this_machine,
     })
 }

@@ -11,7 +11,8 @@ use super::inventory::{Inventory, certificates};
 use super::issue::Issuance;
 use super::request::Request;
 use super::select::Selection;
-use crate::pki::catalog::Catalog;
+use crate::error::Failure;
+use crate::pki::catalog::{Catalog, Kind};
 use crate::plan::blueprint::NodeBlueprint;
 use crate::plan::operation::FileAction;
 
@@ -172,14 +173,15 @@ fn kubelet_serving(inventory: &Inventory<'_>, selection: &Selection) -> Vec<Stri
         .collect()
 }
 
-/// One line for everything that was asked for and left, by reason.
-pub(super) fn left_alone(inventory: &Inventory<'_>, selection: &Selection) -> Vec<String> {
-    let authorities = inventory.authorities.iter().map(|it| it.name().to_owned()).zip(&selection.authorities);
-    let leaves = inventory.leaves.iter().map(|it| it.name().to_owned()).zip(&selection.leaves);
-    let mut reasons: Vec<(&Left, Vec<String>)> = Vec::new();
-    for (name, fate) in authorities.chain(leaves) {
+/// What was asked for and left, although the operator has to know, by reason.
+fn reasons<'a>(inventory: &'a Inventory<'_>, selection: &'a Selection) -> Vec<(&'a Left, Vec<&'a str>)> {
+    let authorities = inventory.authorities.iter().map(|it| it.name()).zip(&selection.authorities);
+    let leaves = inventory.leaves.iter().map(|it| it.name()).zip(&selection.leaves);
+    let token_keys = inventory.token_keys.iter().map(|it| it.name).zip(&selection.token_keys);
+    let mut reasons: Vec<(&Left, Vec<&str>)> = Vec::new();
+    for (name, fate) in authorities.chain(leaves).chain(token_keys) {
         let Fate::Left(left) = fate else { continue };
-        if matches!(left, Left::NotDue | Left::SelfSigned | Left::NeverDue) {
+        if matches!(left, Left::NotDue | Left::SelfSigned | Left::NeverDue | Left::AsWanted) {
             continue;
         }
         match reasons.iter_mut().find(|(known, _)| *known == left) {
@@ -188,6 +190,28 @@ pub(super) fn left_alone(inventory: &Inventory<'_>, selection: &Selection) -> Ve
         }
     }
     reasons
+}
+
+/// Refuses a rotation of nothing, when what it was about needs a key that is kept elsewhere.
+pub(super) fn refuse_nothing(
+    inventory: &Inventory<'_>,
+    selection: &Selection,
+    request: &Request,
+) -> Result<(), Failure> {
+    let reasons = reasons(inventory, selection);
+    if !reasons.iter().any(|(left, _)| left.is_for_want_of_something(request.due.is_some())) {
+        return Ok(());
+    }
+    let words: Vec<String> = reasons.iter().map(|(left, names)| format!("{}: {left}", names.join(", "))).collect();
+    let mut advice: Vec<&str> = reasons.iter().filter_map(|(left, _)| left.advice()).collect();
+    advice.dedup();
+    let failure = Failure::failed(format!("nothing can be replaced here: {}", words.join("; ")));
+    Err(if advice.is_empty() { failure } else { failure.hint(advice.join("; ")) })
+}
+
+/// One line for everything that was asked for and left, by reason.
+pub(super) fn left_alone(inventory: &Inventory<'_>, selection: &Selection) -> Vec<String> {
+    reasons(inventory, selection)
         .into_iter()
         .map(|(left, names)| {
             let advice = left.advice().map(|advice| format!("; {advice}")).unwrap_or_default();
@@ -196,11 +220,12 @@ pub(super) fn left_alone(inventory: &Inventory<'_>, selection: &Selection) -> Ve
         .collect()
 }
 
-/// Files that nobody knows and that could not be read, when an authority is replaced: they may trust it.
+/// Files that could not be read and are not asked for, when an authority is replaced: they may trust it.
 pub(super) fn not_covered(inventory: &Inventory<'_>, selection: &Selection) -> Vec<String> {
     if !selection.authorities.iter().any(Fate::is_new) {
         return Vec::new();
     }
-    let unknown = inventory.faults.iter().filter(|fault| fault.kind.is_none());
-    unknown.map(|fault| format!("{} is not covered: {}", fault.path, fault.reason)).collect()
+    let others =
+        inventory.faults.iter().filter(|fault| fault.kind != Some(Kind::ServiceAccount) && !fault.is_replaceable);
+    others.map(|fault| format!("{} is not covered: {}", fault.path, fault.reason)).collect()
 }

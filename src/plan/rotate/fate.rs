@@ -44,8 +44,11 @@ pub(super) enum Left {
         /// The issuer's name in the certificate.
         issuer: String,
     },
-    /// Its own key is not where it should be.
-    NoKey,
+    /// Its own key is not here.
+    NoKey {
+        /// Whether it is known where the key should be.
+        has_place: bool,
+    },
     /// It signed itself and no authority is behind it.
     SelfSigned,
     /// The kubelet renews it.
@@ -59,23 +62,44 @@ pub(super) enum Left {
     },
     /// Token keys do not expire.
     NeverDue,
+    /// It says already what it is wanted to say, and nothing else was asked for.
+    AsWanted,
 }
 
 impl Left {
     /// Whether an operator who asked for it by name has to hear of a failure.
     pub(super) fn is_failure_when_named(&self) -> bool {
-        !matches!(self, Self::NotDue | Self::NothingGained { .. } | Self::NeverDue)
+        !matches!(self, Self::NotDue | Self::NothingGained { .. } | Self::NeverDue | Self::AsWanted)
+    }
+
+    /// Whether a key or certificate that is kept elsewhere would be needed to replace it. What is due (`is_due_only`) may be a
+    /// forgotten copy that nobody can renew, so only a known authority counts then.
+    pub(super) fn is_for_want_of_something(&self, is_due_only: bool) -> bool {
+        match self {
+            Self::NoAuthorityKey { .. } => true,
+            Self::UnknownIssuer { .. } | Self::NoKey { .. } => !is_due_only,
+            _ => false,
+        }
     }
 
     /// What to do about it, if anything.
     pub(super) fn advice(&self) -> Option<&'static str> {
         match self {
-            Self::NoAuthorityKey { .. } | Self::UnknownIssuer { .. } => {
-                Some("`kubepki create-certs --csr-only` writes signing requests for whoever holds the key")
-            }
-            Self::NoKey => Some("name it with --only to make a new pair"),
+            Self::NoAuthorityKey { .. } | Self::UnknownIssuer { .. } => Some(
+                "`kubepki create-certs --csr-only --only NAME` writes a signing request for whoever holds that key, and \
+                     `--import-signed DIR` takes the signed certificate back",
+            ),
+            Self::NoKey { has_place: true } => Some("name it with --only to make a new pair"),
+            Self::NoKey { has_place: false } => Some(
+                "put its key beside it, with the same name and the ending .key, or take the file away if nothing uses it",
+            ),
             Self::NothingGained { .. } => Some("rotate the authority, with everything it signed: `--only ca`"),
-            Self::NotDue | Self::SelfSigned | Self::KubeletsOwn | Self::DistributionsOwn | Self::NeverDue => None,
+            Self::NotDue
+            | Self::SelfSigned
+            | Self::KubeletsOwn
+            | Self::DistributionsOwn
+            | Self::NeverDue
+            | Self::AsWanted => None,
         }
     }
 }
@@ -88,7 +112,7 @@ impl fmt::Display for Left {
                 write!(f, "the authority `{authority}` is managed elsewhere: its key is not here")
             }
             Self::UnknownIssuer { issuer } => write!(f, "the certificate of its issuer `{issuer}` is not here"),
-            Self::NoKey => f.write_str("its private key is not here"),
+            Self::NoKey { .. } => f.write_str("its private key is not here"),
             Self::SelfSigned => f.write_str("it is signed by itself and belongs to no authority"),
             Self::KubeletsOwn => f.write_str("the kubelet renews it itself"),
             Self::DistributionsOwn => f.write_str("k3s or RKE2 renews it when it starts"),
@@ -96,6 +120,7 @@ impl fmt::Display for Left {
                 write!(f, "it already ends when its authority `{authority}` does")
             }
             Self::NeverDue => f.write_str("service-account keys have no end"),
+            Self::AsWanted => f.write_str("it says already what is wanted"),
         }
     }
 }

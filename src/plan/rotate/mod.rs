@@ -30,7 +30,8 @@ mod select;
 
 pub use request::{Reach, Request, Wanted};
 
-use inventory::Inventory;
+use fate::Fate;
+use inventory::{Inventory, Leaf};
 use issue::Issuance;
 use select::Selection;
 
@@ -51,6 +52,7 @@ pub fn plan(snapshot: &Snapshot, request: &Request, now: OffsetDateTime) -> Resu
     }
     let inventory = Inventory::of(snapshot);
     let selection = Selection::of(&inventory, request, now)?;
+    refuse_idle_names(&inventory, &selection, request)?;
     let shared = shared_names(&inventory, &selection);
     reach::refuse_partial(&request.reach, &shared)?;
     refuse_distributions(&inventory, &selection, request)?;
@@ -62,16 +64,41 @@ pub fn plan(snapshot: &Snapshot, request: &Request, now: OffsetDateTime) -> Resu
         }
     }
     let mut blueprint = Blueprint { command: COMMAND.to_owned(), nodes, ..Blueprint::default() };
-    if !blueprint.is_empty() {
+    if blueprint.is_empty() {
+        consequences::refuse_nothing(&inventory, &selection, request)?;
+    } else {
         blueprint.next_steps = consequences::next_steps(&inventory, &selection, &issuance, request, &blueprint.nodes);
     }
     blueprint.warnings = consequences::left_alone(&inventory, &selection);
+    if !shared.is_empty() {
+        blueprint.warnings.extend(request.reach.doubts.iter().cloned());
+    }
     blueprint.warnings.append(&mut issuance.warnings);
     blueprint.warnings.extend(consequences::not_covered(&inventory, &selection));
     blueprint.keys = issuance.keys;
     blueprint.certificates = issuance.certificates;
     blueprint.differences = issuance.differences;
     Ok(blueprint)
+}
+
+/// Refuses names for server certificates where they would be lost: on certificates that were named and are no server's, and
+/// on a selection without any server.
+fn refuse_idle_names(inventory: &Inventory<'_>, selection: &Selection, request: &Request) -> Result<(), Failure> {
+    if request.add_sans.is_empty() && request.remove_sans.is_empty() {
+        return Ok(());
+    }
+    let is_named = |leaf: &Leaf<'_>| leaf.candidates().any(|candidate| request.only.name(candidate));
+    let named = inventory.leaves.iter().filter(|leaf| is_named(leaf) && !difference::serves(leaf));
+    let clients: Vec<&str> = named.map(Leaf::name).collect();
+    let mut leaves = inventory.leaves.iter().zip(&selection.leaves);
+    let who = match clients.as_slice() {
+        [] if leaves.any(|(leaf, fate)| *fate != Fate::Untouched && difference::serves(leaf)) => return Ok(()),
+        [] => "none of the selected certificates is a server's".to_owned(),
+        [one] => format!("`{one}` is no server's certificate"),
+        several => format!("`{}` are no servers' certificates", several.join("`, `")),
+    };
+    Err(Failure::usage(format!("{who}, so --add-san and --remove-san change nothing there"))
+        .hint("choose servers' certificates, as `--only apiserver` or `--only etcd-server`; rotate others without these options"))
 }
 
 /// What is replaced and shared by all nodes of a cluster.

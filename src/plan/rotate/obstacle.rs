@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use time::OffsetDateTime;
-
+use super::fate::Left;
 use super::held::Fault;
 use super::inventory::{Authority, Home, Inventory, KeyFound, KeyPlace, Leaf, TokenKey};
 use super::scope::{Candidate, Class, Scopes};
@@ -11,8 +10,7 @@ use crate::error::Failure;
 use crate::pki::catalog::Kind;
 use crate::pki::private_key::KeyError;
 
-/// Refuses when a file that the rotation is about cannot be read. Authorities are always needed: without its certificate
-/// nobody knows what an authority signed.
+/// Refuses when a file that the rotation is about cannot be read.
 pub(super) fn unreadable(inventory: &Inventory<'_>, only: &Scopes) -> Result<(), Failure> {
     let concerns = |fault: &&Fault<'_>| {
         let class = match fault.kind {
@@ -23,10 +21,27 @@ pub(super) fn unreadable(inventory: &Inventory<'_>, only: &Scopes) -> Result<(),
         };
         let candidate = Candidate { class, name: &fault.name, path: Path::new(&fault.path) };
         let is_given_up = fault.is_replaceable && class != Class::Authority && only.name(candidate);
-        (only.contain(candidate) && !is_given_up) || class == Class::Authority && only.concern_certificates()
+        only.contain(candidate) && !is_given_up
     };
     let Some(fault) = inventory.faults.iter().find(concerns) else { return Ok(()) };
     Err(of_fault(fault))
+}
+
+/// What may be behind an authority that is not known or has no key: a file of an authority that cannot be read. One that has
+/// a place of its own lacks no other file than its own.
+pub(super) fn unreadable_authority(inventory: &Inventory<'_>, left: &Left) -> Option<Failure> {
+    let own = match left {
+        Left::UnknownIssuer { .. } => None,
+        Left::NoAuthorityKey { authority } => {
+            let mut homes = inventory.authorities.iter().flat_map(|authority| &authority.homes);
+            homes.any(|home| home.name == *authority && home.catalog.is_some()).then_some(authority)
+        }
+        _ => return None,
+    };
+    let is_behind = |fault: &&Fault<'_>| {
+        fault.kind == Some(Kind::Authority) && own.is_none_or(|authority| fault.name == *authority)
+    };
+    inventory.faults.iter().find(is_behind).map(of_fault)
 }
 
 fn of_fault(fault: &Fault<'_>) -> Failure {
@@ -85,23 +100,25 @@ pub(super) fn token_key(key: &TokenKey<'_>, is_named: bool) -> Result<(), Failur
     }
 }
 
-/// Refuses to issue anything with an authority that has ended.
-pub(super) fn ended(authority: &Authority<'_>, leaf: &Leaf<'_>, now: OffsetDateTime) -> Result<(), Failure> {
-    if authority.certificate.not_after() > now {
-        return Ok(());
+/// An authority that has ended, so that nothing under it can be issued again.
+pub(super) fn ended(authority: &Authority<'_>, name: &str) -> Failure {
+    let failure = Failure::failed(format!(
+        "{}the authority ended on {}, so `{name}` cannot be issued again",
+        authority
+            .homes
+            .first()
+            .map(|home| format!("node {}: {}: ", home.node.name, home.path.display()))
+            .unwrap_or_default(),
+        authority.certificate.not_after().date()
+    ));
+    if !authority.has_key() {
+        return failure
+            .hint("whoever holds its key has to renew it first: put its new certificate in the place of the old one");
     }
-    let Some(home) = authority.homes.first() else { return Ok(()) };
-    let scope = if home.name == "ca" { "cluster-ca" } else { &home.name };
-    Err(Failure::failed(format!(
-        "node {}: {}: the authority ended on {}, so `{}` cannot be issued again",
-        home.node.name,
-        home.path.display(),
-        authority.certificate.not_after().date(),
-        leaf.name()
-    ))
-    .hint(format!(
+    let scope = if authority.name() == "ca" { "cluster-ca" } else { authority.name() };
+    failure.hint(format!(
         "`kubepki rotate-certs --only {scope}` replaces it and everything it signed; with --same-key it keeps its key"
-    )))
+    ))
 }
 
 /// Two certificates of one key, of which only one can be issued again.

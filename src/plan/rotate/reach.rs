@@ -23,6 +23,8 @@ pub struct Surroundings {
     pub registered_nodes: Vec<String>,
     /// Names or addresses of the members in etcd's data, if it could be read.
     pub etcd_members: Vec<String>,
+    /// Why etcd's data could not be read although it is there.
+    pub doubt: Option<String>,
     /// Whether the addresses among the machine's facts are those of the node: not so for a mounted disk.
     pub is_this_machine: bool,
 }

@@ -26,6 +26,8 @@ pub struct Request {
     pub add_sans: Vec<San>,
     /// Names to take out of server certificates.
     pub remove_sans: Vec<San>,
+    /// Leaves certificates that would say the same again as they are.
+    pub only_differences: bool,
     /// What certificates should say (`--reconcile`); what is not in it is carried over.
     pub wanted: Vec<Wanted>,
     /// Keeps the old public keys beside the new one, so that tokens signed before stay valid for that long.
@@ -56,4 +58,6 @@ pub struct Reach {
     pub is_live: bool,
     /// Signs of nodes that are not among those to be changed, in words.
     pub others: Vec<String>,
+    /// What could have shown more such signs and could not be read, in words.
+    pub doubts: Vec<String>,
 }

@@ -79,11 +79,6 @@ impl Scopes {
         self.0.iter().any(|scope| matches!(scope, Scope::Named(_)) && scope.means(candidate))
     }
 
-    /// Whether anything but token keys can be meant.
-    pub fn concern_certificates(&self) -> bool {
-        self.is_everything() || self.0.iter().any(|scope| *scope != Scope::ServiceAccounts)
-    }
-
     /// Refuses a value that means nothing among `candidates`.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use time::OffsetDateTime;
 
+use super::difference;
 use super::fate::{Fate, Left};
 use super::inventory::{Authority, Home, Inventory, Issued, KeyFound, Leaf};
 use super::obstacle;
@@ -15,6 +16,7 @@ use super::request::Request;
 use super::scope::{Candidate, Class, Scopes};
 use crate::error::Failure;
 use crate::pki::catalog::Keeper;
+use crate::pki::certificate::Certificate;
 
 /// The fate of everything in an inventory, in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +61,11 @@ impl Selection {
                 }
             }
         }
+        for (at, authority) in inventory.authorities.iter().enumerate() {
+            if selection.authorities[at].is_new() {
+                selection.refuse_ended_above(inventory, authority.issued, authority.name(), now)?;
+            }
+        }
         for at in 0..inventory.leaves.len() {
             selection.leaves[at] = selection.leaf(inventory, at, request, now)?;
         }
@@ -71,7 +78,7 @@ impl Selection {
                     false => Fate::Untouched,
                     true if request.due.is_some() => Fate::Left(Left::NeverDue),
                     true if request.same_key => Fate::Untouched,
-                    true if key.private.is_none() => Fate::Left(Left::NoKey),
+                    true if key.private.is_none() => Fate::Left(Left::NoKey { has_place: false }),
                     true => {
                         obstacle::token_key(key, only.name(key.candidate()))?;
                         Fate::New { same_key: false }
@@ -79,8 +86,20 @@ impl Selection {
                 })
             })
             .collect::<Result<_, Failure>>()?;
+        if let Some(failure) = selection.left().find_map(|left| obstacle::unreadable_authority(inventory, left)) {
+            return Err(failure);
+        }
         selection.refuse_what_was_named_in_vain(inventory, only)?;
         Ok(selection)
+    }
+
+    /// Why things that were asked for are left as they are.
+    fn left(&self) -> impl Iterator<Item = &Left> {
+        let fates = self.authorities.iter().chain(&self.leaves).chain(&self.token_keys);
+        fates.filter_map(|fate| match fate {
+            Fate::Left(left) => Some(left),
+            Fate::Untouched | Fate::New { .. } => None,
+        })
     }
 
     /// The fate of the authority that issued something, if it is known.
@@ -108,6 +127,9 @@ impl Selection {
         if !follows && let Some(left) = not_due(leaf.certificate, request, now) {
             return Ok(Fate::Left(left));
         }
+        if request.only_differences && !follows && difference::of(leaf, request)?.words.is_empty() {
+            return Ok(Fate::Left(Left::AsWanted));
+        }
         match leaf.homes.first().map(|home| home.keeper) {
             Some(Keeper::Kubelet) if !is_named && (!follows || is_serving_request(leaf)) => {
                 return Ok(Fate::Left(Left::KubeletsOwn));
@@ -132,7 +154,7 @@ impl Selection {
         };
         let same_key = request.same_key;
         if leaf.key().place().is_none() || (matches!(leaf.key(), KeyFound::Missing(_)) && !is_named) {
-            return Ok(Fate::Left(Left::NoKey));
+            return Ok(Fate::Left(Left::NoKey { has_place: leaf.key().place().is_some() }));
         }
         if let Some(at) = issuer {
             let authority = &inventory.authorities[at];
@@ -147,10 +169,37 @@ impl Selection {
                 }
             }
             obstacle::authority_key(authority)?;
-            obstacle::ended(authority, leaf, now)?;
+            self.refuse_ended_above(inventory, leaf.issued, leaf.name(), now)?;
         }
         obstacle::leaf_key(leaf, is_named, same_key)?;
         Ok(Fate::New { same_key })
+    }
+
+    /// Refuses to issue `name` when its authority, or one above that, has ended and is not replaced itself: the new certificate
+    /// would not be valid.
+    fn refuse_ended_above(
+        &self,
+        inventory: &Inventory<'_>,
+        issued: Issued,
+        name: &str,
+        now: OffsetDateTime,
+    ) -> Result<(), Failure> {
+        let mut above = issued;
+        // A chain is at most as long as there are authorities; two that certify each other never end.
+        for height in 0..inventory.authorities.len() {
+            let Issued::By(by) = above else { break };
+            let at = signing_authority(inventory, by).unwrap_or(by);
+            let authority = &inventory.authorities[at];
+            // It signs with the certificate beside its key; further up, peers may have any that still counts.
+            let counts = |certificate: &Certificate| certificate.not_after() > now;
+            let is_valid = counts(authority.certificate)
+                || height > 0 && authority.all.iter().any(|certificate| counts(certificate));
+            if !is_valid && !self.authorities[at].is_new() {
+                return Err(obstacle::ended(authority, name));
+            }
+            above = authority.issued;
+        }
+        Ok(())
     }
 
     /// Whether a leaf stops being valid unless it is issued again.
@@ -256,7 +305,11 @@ fn authority_fate(
 }
 
 fn vain(named: Candidate<'_>, left: &Left) -> Failure {
-    let what = if named.class == Class::Authority { "the authority" } else { "the certificate" };
+    let what = match named.class {
+        Class::Authority => "the authority",
+        Class::Leaf => "the certificate",
+        Class::ServiceAccount => "the service-account key",
+    };
     let message = format!("{what} `{}` ({}) cannot be replaced here: {left}", named.name, named.path.display());
     let failure = Failure::failed(message);
     match left.advice() {
@@ -265,7 +318,7 @@ fn vain(named: Candidate<'_>, left: &Left) -> Failure {
     }
 }
 
-fn not_due(certificate: &crate::pki::certificate::Certificate, request: &Request, now: OffsetDateTime) -> Option<Left> {
+fn not_due(certificate: &Certificate, request: &Request, now: OffsetDateTime) -> Option<Left> {
     let threshold = request.due?;
     (!threshold.reached(certificate.not_before(), certificate.not_after(), now)).then_some(Left::NotDue)
 }

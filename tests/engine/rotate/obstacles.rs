@@ -10,7 +10,7 @@ use crate::support::rotation::{look, only, plan, rotate, see};
 
 /// The message and the hint of a refusal, and that the files stay as they are.
 #[track_caller]
-fn refused(cluster: &Cluster, request: &Request, code: ExitCode) -> String {
+pub(super) fn refused(cluster: &Cluster, request: &Request, code: ExitCode) -> String {
     let root = cluster.write();
     let before = look(&root);
     let error = anyhow::Error::from(rotate(&root, request, NOW).unwrap_err());
@@ -22,7 +22,7 @@ fn refused(cluster: &Cluster, request: &Request, code: ExitCode) -> String {
 }
 
 #[track_caller]
-fn says(text: &str, words: &[&str]) {
+pub(super) fn says(text: &str, words: &[&str]) {
     for word in words {
         assert!(text.contains(word), "{word:?} in {text:?}");
     }
@@ -75,6 +75,7 @@ fn a_damaged_certificate_is_not_guessed_at() {
         ("/etc/kubernetes/pki/apiserver.crt", &["leaf"][..]),
         ("/etc/kubernetes/pki/apiserver.crt", &["apiserver"]),
         ("/etc/kubernetes/pki/ca.crt", &["leaf"]),
+        ("/etc/kubernetes/pki/ca.crt", &["apiserver"]),
         ("/etc/kubernetes/scheduler.conf", &[]),
     ] {
         let mut cluster = Cluster::healthy();
@@ -86,6 +87,25 @@ fn a_damaged_certificate_is_not_guessed_at() {
     let mut cluster = Cluster::healthy();
     cluster.put("/etc/kubernetes/pki/apiserver.crt", "-----BEGIN CERTIFICATE-----\n", 0o644);
     rotate(&cluster.write(), &only(&["etcd-ca"]), NOW).unwrap();
+}
+
+#[test]
+fn what_is_not_concerned_may_be_damaged() {
+    let mut cluster = Cluster::healthy();
+    cluster.put("/etc/kubernetes/pki/front-proxy-ca.crt", "-----BEGIN CERTIFICATE-----\n", 0o644);
+    cluster.put("/etc/kubernetes/pki/front-proxy-ca.key", "garbage", 0o600);
+    assert!(!plan(&cluster.write(), &only(&["etcd-server"]), NOW).unwrap().is_empty());
+    for words in [&["leaf"][..], &["front-proxy-client"], &["front-proxy-ca"], &[]] {
+        let text = refused(&cluster, &only(words), ExitCode::Failed);
+        says(&text, &["node cp1", "/etc/kubernetes/pki/front-proxy-ca.", "backup"]);
+    }
+    // It may have trusted what is replaced.
+    let blueprint = plan(&cluster.write(), &only(&["etcd-ca"]), NOW).unwrap();
+    let warns = |path: &str| blueprint.warnings.iter().any(|it| it.starts_with(path) && it.contains("not covered"));
+    assert!(warns("/etc/kubernetes/pki/front-proxy-ca.crt"), "{:?}", blueprint.warnings);
+    // A damaged file is not blamed for the key of another authority.
+    cluster.remove(CA_KEY);
+    says(&refused(&cluster, &only(&["apiserver"]), ExitCode::Failed), &["`ca` is managed elsewhere"]);
 }
 
 #[test]
@@ -158,7 +178,7 @@ fn k3s_keeps_its_authorities_and_renews_its_leaves_itself() {
         cluster.put(&format!("{tls}/{name}.crt"), pair.crt(), 0o644);
         cluster.put(&format!("{tls}/{name}.key"), pair.pem_key(), 0o600);
     }
-    let live = Reach { is_live: true, others: Vec::new() };
+    let live = Reach { is_live: true, ..Reach::default() };
     let text = refused(&cluster, &Request { reach: live.clone(), ..Request::default() }, ExitCode::Failed);
     says(&text, &["node cp1", "client-ca.crt", "datastore", "k3s certificate rotate-ca"]);
     let blueprint = plan(&cluster.write(), &Request { reach: live, ..only(&["leaf"]) }, NOW).unwrap();
@@ -173,7 +193,11 @@ fn k3s_keeps_its_authorities_and_renews_its_leaves_itself() {
 #[test]
 fn what_all_nodes_share_is_not_changed_on_one_of_them() {
     let cluster = Cluster::healthy();
-    let reach = Reach { is_live: true, others: vec!["etcd's manifest names the members cp1, cp2".to_owned()] };
+    let reach = Reach {
+        is_live: true,
+        others: vec!["etcd's manifest names the members cp1, cp2".to_owned()],
+        ..Reach::default()
+    };
     for words in [&[][..], &["ca"], &["sa"], &["etcd-ca"], &["front-proxy-ca", "leaf"]] {
         let request = Request { reach: reach.clone(), ..only(words) };
         let text = refused(&cluster, &request, ExitCode::Failed);

@@ -3,6 +3,7 @@
 //! A file that is missing, unreadable or damaged is recorded as such. No private key is in here unless the observer
 //! was asked to keep them: what stays of a key is its public half. Nothing is judged, see `diagnose`.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -89,12 +90,37 @@ impl NodeSnapshot {
         self.entry(id)?.content()?.certificates().next()
     }
 
+    /// The private key that belongs to the certificate file `artifact`, as [`Places::key_for`].
+    pub fn key_for<'a>(&'a self, artifact: &'a Artifact) -> Option<(&'a Artifact, &'a Result<FoundKey, KeyError>)> {
+        self.places().key_for(artifact)
+    }
+
+    /// The artifacts by path, for whoever looks for many of them.
+    pub fn places(&self) -> Places<'_> {
+        let mut places = HashMap::with_capacity(self.artifacts.len());
+        for artifact in &self.artifacts {
+            places.entry(artifact.path.as_path()).or_insert(artifact);
+        }
+        Places(places)
+    }
+}
+
+/// The artifacts of one node by their paths.
+#[derive(Debug)]
+pub struct Places<'a>(HashMap<&'a Path, &'a Artifact>);
+
+impl<'a> Places<'a> {
+    /// The artifact at that absolute path.
+    pub fn at(&self, path: &Path) -> Option<&'a Artifact> {
+        self.0.get(path).copied()
+    }
+
     /// The private key that belongs to the certificate file `artifact`: in the same file, in the file its catalog names,
     /// else in the file of the same name that ends in `.key` or `-key.pem`.
-    pub fn key_for(&self, artifact: &Artifact) -> Option<(&Artifact, &Result<FoundKey, KeyError>)> {
+    pub fn key_for(&self, artifact: &'a Artifact) -> Option<(&'a Artifact, &'a Result<FoundKey, KeyError>)> {
         let with_key = |artifact: &Artifact| artifact.content().is_some_and(|content| content.private_key.is_some());
         let here = if with_key(artifact) {
-            self.at(&artifact.path)?
+            artifact
         } else {
             key_paths(artifact).iter().find_map(|path| self.at(path).filter(|found| with_key(found)))?
         };

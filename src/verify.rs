@@ -2,7 +2,7 @@
 //!
 //! Compares a new snapshot with the blueprint, and its diagnosis with the one before; nothing is repaired here.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use crate::diagnose::{Diagnosis, FindingId, Severity};
@@ -10,7 +10,7 @@ use crate::pki::certificate::Certificate;
 use crate::pki::chain::{self, Signature};
 use crate::plan::blueprint::{Blueprint, CertificatePlan, CertificateRef, FileContent, KubeconfigPlan, PlannedFile};
 use crate::plan::operation::FileAction;
-use crate::snapshot::{Artifact, Content, NodeSnapshot, Snapshot};
+use crate::snapshot::{Artifact, Content, Places, Snapshot};
 
 /// Everything that is not as `blueprint` promised, in words; nothing when all is well.
 ///
@@ -22,17 +22,19 @@ pub fn broken_promises(blueprint: &Blueprint, snapshot: &Snapshot) -> Vec<String
         .flat_map(Content::certificates)
         .filter(|certificate| certificate.is_ca())
         .collect();
+    let places: HashMap<&str, Places<'_>> =
+        snapshot.nodes.iter().map(|node| (node.name.as_str(), node.places())).collect();
     let mut broken = Vec::new();
     for (plan, file) in blueprint.changes() {
-        let Some(node) = snapshot.node(&plan.node) else { continue };
+        let Some(there) = places.get(plan.node.as_str()) else { continue };
         let words = |what: String| format!("node {}: {}: {what}", plan.node, file.path.display());
-        match node.at(&file.path) {
+        match there.at(&file.path) {
             None => {}
             Some(artifact) if artifact.is_missing() && file.action != FileAction::Removed => {
                 broken.push(words("it is not there".to_owned()));
             }
             Some(artifact) => {
-                broken.extend(judge(blueprint, node, file, artifact, &authorities).into_iter().map(words));
+                broken.extend(judge(blueprint, there, file, artifact, &authorities).into_iter().map(words));
             }
         }
     }
@@ -57,7 +59,7 @@ pub fn newly_broken(before: &Diagnosis<'_>, after: &Diagnosis<'_>) -> Vec<(PathB
 
 fn judge(
     blueprint: &Blueprint,
-    node: &NodeSnapshot,
+    there: &Places<'_>,
     file: &PlannedFile,
     artifact: &Artifact,
     authorities: &[&Certificate],
@@ -66,7 +68,7 @@ fn judge(
     match file.content.as_ref()? {
         FileContent::Certificates(references) | FileContent::CertificatesAndKey(references, _) => {
             let certificate = content.certificates().next();
-            let key = node.key_for(artifact).and_then(|(_, found)| found.as_ref().ok()).map(|key| &*key.public_key);
+            let key = there.key_for(artifact).and_then(|(_, found)| found.as_ref().ok()).map(|key| &*key.public_key);
             leaf(blueprint, references.first()?, certificate, key, authorities)
         }
         FileContent::Der(reference) => leaf(blueprint, reference, content.certificates().next(), None, authorities),

@@ -147,7 +147,7 @@ impl<'a> Inventory<'a> {
     /// Sorts out what was found.
     pub(super) fn of(snapshot: &'a Snapshot) -> Self {
         let files = held::files(snapshot);
-        let seats: Vec<Seat<'a>> = files.iter().flat_map(seat::of).collect();
+        let seats: Vec<Seat<'a>> = seat::all(&files);
         let mut authorities = authorities(&seats, &files);
         let mut leaves = leaves(&seats);
         let roots: Vec<(&Certificate, usize)> = authorities

@@ -7,7 +7,7 @@ use super::inventory::{Home, KeyFound, KeyPlace};
 use crate::pki::catalog::Kind;
 use crate::pki::certificate::Certificate;
 use crate::pki::private_key::KeyError;
-use crate::snapshot::{self, FoundKey, Kubeconfig, User};
+use crate::snapshot::{self, FoundKey, Kubeconfig, NodeSnapshot, Places, User};
 
 /// One certificate in one place of its own.
 #[derive(Debug)]
@@ -34,34 +34,48 @@ impl Seat<'_> {
     }
 }
 
-/// The seats in a file.
-pub(super) fn of<'a>(file: &Held<'a>) -> Vec<Seat<'a>> {
+/// The seats in all files.
+pub(super) fn all<'a>(files: &[Held<'a>]) -> Vec<Seat<'a>> {
+    let mut nodes: Vec<(&'a NodeSnapshot, Places<'a>)> = Vec::new();
+    let mut seats = Vec::new();
+    for file in files {
+        let known = nodes.iter().position(|(node, _)| std::ptr::eq(*node, file.node));
+        let at = known.unwrap_or_else(|| {
+            nodes.push((file.node, file.node.places()));
+            nodes.len() - 1
+        });
+        seats.extend(of(file, &nodes[at].1));
+    }
+    seats
+}
+
+fn of<'a>(file: &Held<'a>, places: &Places<'a>) -> Vec<Seat<'a>> {
     // Another name of a file may be the one that is known, and have the key beside it.
     if file.spared == Some(Spared::Personal) {
         return Vec::new();
     }
     match file.kubeconfig() {
         Some(kubeconfig) => in_users(file, kubeconfig),
-        None => at_top(file).into_iter().collect(),
+        None => at_top(file, places).into_iter().collect(),
     }
 }
 
-fn at_top<'a>(file: &Held<'a>) -> Option<Seat<'a>> {
+fn at_top<'a>(file: &Held<'a>, places: &Places<'a>) -> Option<Seat<'a>> {
     let certificate = file.content.certificates().next()?;
     Some(Seat {
         certificate,
-        home: home(file, None, key_beside(file, certificate)),
+        home: home(file, None, key_beside(file, certificate, places)),
         is_authority_by_catalog: file.part.is_some_and(|part| part.entry.kind == Kind::Authority && !part.is_key),
         is_known: file.part.is_some(),
     })
 }
 
-fn key_beside<'a>(file: &Held<'a>, certificate: &Certificate) -> KeyFound<'a> {
+fn key_beside<'a>(file: &Held<'a>, certificate: &Certificate, places: &Places<'a>) -> KeyFound<'a> {
     if let Some(own) = &file.content.private_key {
         return judged(certificate, KeyPlace::File(file.path.to_path_buf()), own);
     }
-    let Some(artifact) = file.node.at(file.path) else { return referred(file, certificate) };
-    match file.node.key_for(artifact) {
+    let Some(artifact) = places.at(file.path) else { return referred(file, certificate) };
+    match places.key_for(artifact) {
         Some((place, found)) => judged(certificate, KeyPlace::File(place.path.clone()), found),
         // Only where the catalog says so is it clear where a new key belongs.
         None => KeyFound::Missing(file.part.and_then(|_| snapshot::key_paths(artifact).into_iter().next())),

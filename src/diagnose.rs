@@ -22,6 +22,7 @@ mod kubeconfig;
 mod kubelet;
 mod pair;
 pub mod row;
+mod served;
 mod strength;
 
 pub use finding::{Finding, FindingId, Severity, Status};

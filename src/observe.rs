@@ -22,8 +22,10 @@ mod kubelet_config;
 mod missing;
 mod place;
 mod references;
+mod servers;
 
 pub use endpoints::endpoints;
+pub use servers::Reach;
 
 /// What becomes of private keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,11 +107,14 @@ pub struct Visit<'a> {
     pub node: &'a dyn Node,
     /// What to look at.
     pub wanted: Wanted,
+    /// How its servers are asked for the certificates they show now; `None` asks nobody.
+    pub reach: Option<Reach>,
 }
 
 /// Looks at every node, side by side. A node that cannot be reached is in the snapshot as such.
 pub fn observe(nodes: &[&dyn Node], wanted: &Wanted, now: OffsetDateTime) -> Snapshot {
-    let visits: Vec<Visit<'_>> = nodes.iter().map(|node| Visit { node: *node, wanted: wanted.clone() }).collect();
+    let visits: Vec<Visit<'_>> =
+        nodes.iter().map(|node| Visit { node: *node, wanted: wanted.clone(), reach: None }).collect();
     Snapshot { taken_at: now, nodes: fleet(&visits, &Interrupt::default(), &|_| {}) }
 }
 
@@ -119,7 +124,7 @@ pub fn fleet(visits: &[Visit<'_>], interrupt: &Interrupt, tell: &(dyn Fn(Event<'
     let nodes: Vec<&dyn Node> = visits.iter().map(|visit| visit.node).collect();
     let work = |node: &dyn Node| {
         let visit = visits.iter().find(|visit| visit.node.name() == node.name()).context("nobody asked for it")?;
-        look(node, &visit.wanted)
+        look(node, &visit.wanted, visit.reach.as_ref())
     };
     let results = side_by_side(&nodes, AT_ONCE, interrupt, tell, &work);
     let named = results.into_iter().zip(&nodes);
@@ -128,7 +133,7 @@ pub fn fleet(visits: &[Visit<'_>], interrupt: &Interrupt, tell: &(dyn Fn(Event<'
 
 /// Looks at one node.
 pub fn node(node: &dyn Node, wanted: &Wanted) -> NodeSnapshot {
-    look(node, wanted).unwrap_or_else(|error| lost(node, &error))
+    look(node, wanted, None).unwrap_or_else(|error| lost(node, &error))
 }
 
 fn lost(node: &dyn Node, error: &anyhow::Error) -> NodeSnapshot {
@@ -149,20 +154,26 @@ fn named_by_kubelet(scopes: &[Scope], found: &[Found]) -> Vec<PathBuf> {
     named.filter(|path| !found.iter().any(|file| file.path == *path)).collect()
 }
 
-fn look(node: &dyn Node, wanted: &Wanted) -> anyhow::Result<NodeSnapshot> {
+fn look(node: &dyn Node, wanted: &Wanted, reach: Option<&Reach>) -> anyhow::Result<NodeSnapshot> {
     let mut snapshot = NodeSnapshot::empty(node.name());
-    let whole_machine = wanted.scopes.iter().any(|scope| matches!(scope, Scope::Machine { .. }));
-    if whole_machine {
+    let folders = wanted.scopes.iter().find_map(|scope| match scope {
+        Scope::Machine { kubernetes, kubelet } => Some((kubernetes.as_path(), kubelet.as_path())),
+        _ => None,
+    });
+    if folders.is_some() {
         let facts = node.facts()?;
         snapshot.facts =
             Some(Facts { host_name: facts.host_name, clock_skew: facts.clock_skew, addresses: facts.addresses });
     }
-    let queries: Vec<Query> = wanted.scopes.iter().flat_map(place::queries).collect();
+    let asked = folders.zip(reach);
+    let mut queries: Vec<Query> = wanted.scopes.iter().flat_map(place::queries).collect();
+    queries.extend(asked.iter().flat_map(|((kubernetes, _), _)| servers::queries(kubernetes)));
     let mut found = node.read(&queries)?;
     let named = named_by_kubelet(&wanted.scopes, &found);
     if !named.is_empty() {
         found.extend(node.read(&named.iter().cloned().map(Query::File).collect::<Vec<_>>())?);
     }
+    let plans = asked.map(|(folders, reach)| (reach, servers::plans(reach.role, folders, &found)));
     let places = place::places(&wanted.scopes, &found);
     let mut artifacts = files::artifacts(found, &wanted.scopes, &places, wanted.keys);
     for artifact in artifacts.iter_mut().filter(|artifact| named.contains(&artifact.path)) {
@@ -178,5 +189,8 @@ fn look(node: &dyn Node, wanted: &Wanted) -> anyhow::Result<NodeSnapshot> {
     }
     files::sort(&mut artifacts);
     snapshot.artifacts = artifacts;
+    if let Some((_, plans)) = plans.filter(|(reach, _)| reach.even_if_empty || !snapshot.catalogs.is_empty()) {
+        snapshot.artifacts.extend(servers::ask(node, snapshot.facts.as_ref(), &plans));
+    }
     Ok(snapshot)
 }

@@ -28,6 +28,9 @@ mod write;
 /// dates, chain, private key, names, usages, and the files' modes and owners. A broken file is a row like any other.
 /// Nothing is ever changed.
 ///
+/// On a live node, also what each of its servers shows at this moment: API server, etcd, controller manager, scheduler and
+/// kubelet, compared with the files. A port that cannot be reached from here is asked through the node.
+///
 /// With --kubeconfig, --path or --endpoint alone, only those are looked at.
 ///
 /// Exit code 0: nothing wrong. 4: something needs attention. 5: something is broken (expired, not yet valid, untrusted,
@@ -37,6 +40,7 @@ mod write;
 Examples:
   kubepki check-expiry                                       # this machine
   kubepki check-expiry --pki-dir ./pki -o json --query \"certificates[?status!='ok'].[name,status]\"
+  kubepki check-expiry --cluster-file lab.yaml               # every node of a cluster, over SSH
   kubepki check-expiry --root /mnt/disk                      # the disk of a node that does not start
   kubepki check-expiry --kubeconfig ~/.kube/config --context prod
   kubepki check-expiry --endpoint api.example.com:6443 --endpoint [fd00::11]:10250

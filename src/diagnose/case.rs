@@ -109,6 +109,9 @@ impl<'a, 'p> Case<'a, 'p> {
     /// The command that makes a row's certificate anew, or what to do where kubepki does not.
     pub(super) fn renew(&self, row: usize) -> String {
         let row = &self.rows[row];
+        if let Some(server) = row.artifact.server {
+            return format!("restart {} on node {}", server.program(), row.node_name);
+        }
         match row.id() {
             Some(id) if row.is_authority && row.is_first() => self.command(&format!("rotate-certs --only {id}")),
             Some(id) if row.managed => self.command(&format!("rotate-certs --only {id}")),

@@ -5,8 +5,11 @@ use std::net::IpAddr;
 use super::case::Case;
 use super::chain;
 use super::finding::FindingId;
-use super::row::Member;
+use super::row::{Member, Row};
+use super::served;
+use crate::pki::catalog::Kind;
 use crate::pki::certificate::Certificate;
+use crate::pki::component::Component;
 use crate::pki::san::San;
 use crate::snapshot::{Artifact, Source, State};
 
@@ -16,6 +19,9 @@ pub(super) fn check(case: &mut Case<'_, '_>) {
             continue;
         }
         match (&case.rows[row].artifact.state, case.rows[row].member) {
+            (State::Unreadable(reason), _) if case.rows[row].artifact.server.is_some() => {
+                served::silent(case, row, reason);
+            }
             (State::Unreadable(reason), _) => {
                 let remedy = "check address and port, and whether the server runs";
                 case.add(row, FindingId::EndpointUnreadable, reason.clone(), remedy);
@@ -23,7 +29,10 @@ pub(super) fn check(case: &mut Case<'_, '_>) {
             (State::Read(_), Member::Certificate(0)) => {
                 name(case, row);
                 trust(case, row);
-                differs(case, row);
+                match case.rows[row].artifact.server {
+                    Some(server) => served::check(case, row, server),
+                    None => differs(case, row),
+                }
             }
             (State::Read(content), Member::Certificate(index)) => {
                 if let Some(Err(reason)) = content.found_certificates.get(index) {
@@ -85,6 +94,17 @@ fn trust(case: &mut Case<'_, '_>, row: usize) {
         let next = content.certificates().find(|member| *member != current && chain::is_good(current, member));
         let Some(next) = next else { break };
         current = next;
+    }
+    // Nobody gave it a certificate, so it made one: those who talk to it do not check.
+    let signs_itself = case.rows[row].artifact.server.is_some_and(Component::may_sign_itself);
+    let is_clusters = |other: &Row<'_>| {
+        let is_authority = other.artifact.part.is_some_and(|part| part.entry.kind == Kind::Authority);
+        let named = other.certificate.is_some_and(|one| one.subject().der() == current.issuer().der());
+        named && (is_authority || matches!(other.member, Member::Cluster(..)))
+    };
+    let is_known = || case.rows.iter().any(is_clusters);
+    if signs_itself && !is_known() {
+        return;
     }
     let issuer = current.issuer().text();
     let message = if current.is_self_issued() {

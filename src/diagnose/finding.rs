@@ -240,11 +240,15 @@ findings! {
     ClockSkew = "clock-skew", Warning, Attention;
     /// A server shows another certificate than lies on its disk.
     ServedDiffers = "served-differs", Warning, Attention;
+    /// A server of a node shows a certificate that is in none of the node's files.
+    ServedNotOnDisk = "served-not-on-disk", Warning, Attention;
 
     /// No certificate could be had from a server.
     EndpointUnreadable = "endpoint-unreadable", Broken, Unreadable;
     /// A server's certificate does not name the server.
     ServerNameWrong = "server-name-wrong", Broken, Untrusted;
+    /// A server that should run on a node shows no certificate.
+    ServerSilent = "server-silent", Warning, Attention;
 }
 
 impl fmt::Display for FindingId {

@@ -242,7 +242,10 @@ impl<'a> List<'a, '_> {
         let path = artifact.path.display().to_string();
         let file = artifact.path.file_name().map_or_else(|| path.clone(), |name| name.to_string_lossy().into_owned());
         let name = match artifact.source {
-            Source::Endpoint => path.clone(),
+            Source::Endpoint => match artifact.server {
+                Some(server) => format!("{}:{}", server.program(), path.rsplit(':').next().unwrap_or_default()),
+                None => path.clone(),
+            },
             _ => artifact.id().map_or(file, str::to_owned),
         };
         let numbered = |text: String, index: usize| if index == 0 { text } else { format!("{text}[{index}]") };

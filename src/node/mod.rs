@@ -4,6 +4,7 @@
 //! one. Reading is one call for everything wanted, because over a network every call costs a round trip. Writing
 //! is one [`Effect`] at a time, because an operation must be able to stop after any of them.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -64,6 +65,12 @@ pub trait Node: Send + Sync {
     /// # Errors
     /// When somebody else holds it: the message names the holder, since when, and what to do.
     fn lock(&self, path: &Path, owner: &LockOwner) -> anyhow::Result<Box<dyn LockGuard>>;
+
+    /// The address at which this machine reaches the node, as far as a connection to it ends there: not behind a jump
+    /// host, for no machine but another, and not before it has been spoken to.
+    fn address(&self) -> Option<IpAddr> {
+        None
+    }
 
     /// Connects to TCP port `port` of `host` as the node itself would: `127.0.0.1` is the node's own, names are looked up
     /// there. `limit` bounds that connection; a login on the node that is yet to be made has its own time. Safe while

@@ -31,5 +31,5 @@ fn artifact(server: &Endpoint, server_name: Option<&str>, answer: Result<Vec<Vec
         Err(reason) => State::Unreadable(reason),
     };
     let path = PathBuf::from(server.to_string());
-    Artifact { path, source: Source::Endpoint, part: None, link: None, metadata: None, state }
+    Artifact { path, source: Source::Endpoint, part: None, server: None, link: None, metadata: None, state }
 }

@@ -89,7 +89,7 @@ fn artifact(file: Found, scopes: &[Scope], places: &[Place], keys: Keys) -> Opti
         modified: found.modified,
     });
     let source = source(part, is_kubeconfig);
-    Some(Artifact { path: file.path, source, part, link: file.link, metadata, state })
+    Some(Artifact { path: file.path, source, part, server: None, link: file.link, metadata, state })
 }
 
 fn nothing_in(bytes: &[u8]) -> &'static str {

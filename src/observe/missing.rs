@@ -125,6 +125,7 @@ impl Node<'_> {
             path: self.path(entry),
             source,
             part: Some(Part { catalog: Catalog::Kubeadm, entry, is_key: false }),
+            server: None,
             link: None,
             metadata: None,
             state: State::Missing { expected: self.is_expected(entry) },

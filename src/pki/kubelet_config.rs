@@ -16,6 +16,8 @@ pub struct KubeletConfig {
     pub rotate_certificates: bool,
     /// It asks the API for its serving certificate instead of signing one itself.
     pub server_tls_bootstrap: bool,
+    /// TCP port it listens on; `None` is the usual one.
+    pub port: Option<u16>,
     /// Files it names: serving certificate, its key, and the CA of its clients. Relative ones are relative to the
     /// configuration.
     pub files: Vec<PathBuf>,
@@ -26,6 +28,7 @@ pub struct KubeletConfig {
 #[serde(rename_all = "camelCase", default)]
 struct Document {
     rotate_certificates: Option<bool>,
+    port: Option<u16>,
     #[serde(rename = "serverTLSBootstrap")]
     server_tls_bootstrap: Option<bool>,
     tls_cert_file: Option<PathBuf>,
@@ -65,6 +68,7 @@ impl KubeletConfig {
         Ok(Self {
             rotate_certificates: document.rotate_certificates.unwrap_or_default(),
             server_tls_bootstrap: document.server_tls_bootstrap.unwrap_or_default(),
+            port: document.port.filter(|port| *port != 0),
             files: named.into_iter().flatten().filter(|path| !path.as_os_str().is_empty()).collect(),
         })
     }
@@ -79,7 +83,7 @@ mod tests {
         let text = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nauthentication:\n  x509:\n    \
                     clientCAFile: /etc/kubernetes/pki/ca.crt\nrotateCertificates: true\nvolumeStatsAggPeriod: 0s\n";
         let files = vec!["/etc/kubernetes/pki/ca.crt".into()];
-        let expected = KubeletConfig { rotate_certificates: true, server_tls_bootstrap: false, files };
+        let expected = KubeletConfig { rotate_certificates: true, server_tls_bootstrap: false, port: None, files };
         assert_eq!(KubeletConfig::parse(text.as_bytes()), Ok(expected));
         let json = br#"{"kind": "KubeletConfiguration", "serverTLSBootstrap": true}"#;
         assert!(KubeletConfig::parse(json).expect("JSON").server_tls_bootstrap);

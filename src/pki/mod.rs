@@ -6,6 +6,7 @@ pub mod algorithm;
 pub mod catalog;
 pub mod certificate;
 pub mod chain;
+pub mod component;
 pub mod csr;
 pub mod der;
 pub mod issue;

@@ -273,13 +273,15 @@ fn is_about_time(finding: &Finding) -> bool {
     matches!(finding.id, CertificateExpired | CertificateExpiring | CertificateCritical)
 }
 
-/// The rows without those CAs of kubeconfigs that are well and stand in a row of their own already.
+/// The rows without those CAs of kubeconfigs that are well and stand in a row of their own already, and without what a
+/// server of a node shows behind its own certificate.
 fn without_copies<'r, 'a>(rows: &[&'r Row<'a>]) -> Vec<&'r Row<'a>> {
     let is_copy = |row: &Row<'_>| matches!(row.member, Member::Cluster(..)) && row.status() == Status::Ok;
     let shown: HashSet<&[u8]> =
         rows.iter().filter(|row| !is_copy(row)).filter_map(|row| row.certificate.map(Certificate::der)).collect();
     let is_known = |row: &Row<'_>| row.certificate.is_some_and(|one| shown.contains(one.der()));
-    rows.iter().copied().filter(|row| !(is_copy(row) && is_known(row))).collect()
+    let is_behind = |row: &Row<'_>| row.artifact.server.is_some() && !row.is_first() && row.status() == Status::Ok;
+    rows.iter().copied().filter(|row| !(is_behind(row) || is_copy(row) && is_known(row))).collect()
 }
 
 /// The status, and `absent` where kubeadm lists a file that is not there and need not be.

@@ -20,6 +20,7 @@ use crate::support::root::TestRoot;
 mod agreement;
 mod distributions;
 mod keys_and_files;
+mod served;
 mod servers_and_nodes;
 mod time_and_chain;
 
@@ -99,6 +100,7 @@ fn every_finding_is_shown_by_a_test_here() {
     let source = [
         include_str!("diagnose/agreement.rs"),
         include_str!("diagnose/keys_and_files.rs"),
+        include_str!("diagnose/served.rs"),
         include_str!("diagnose/servers_and_nodes.rs"),
         include_str!("diagnose/time_and_chain.rs"),
     ]

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use super::CheckExpiryArgs;
 use crate::cli::session::Session;
-use crate::cli::target::Place;
+use crate::cli::target::{Place, TargetNode};
 use crate::diagnose::{Member, Row};
 use crate::error::Failure;
 use crate::node::fleet::Event;
 use crate::node::local::LocalNode;
 use crate::node::{FoundState, Node, Query};
-use crate::observe::{self, Keys, Scope, Visit, Wanted};
+use crate::observe::{self, Keys, Reach, Scope, Visit, Wanted};
 use crate::report::progress::FleetProgress;
 use crate::snapshot::{NodeSnapshot, Snapshot, Source};
 
@@ -51,7 +51,11 @@ pub(super) fn look(args: &CheckExpiryArgs, session: &Session) -> anyhow::Result<
                 scopes.append(&mut here);
             }
             session.ui.debug(&format!("{}: reading {scopes:?}", node.node.name()));
-            visits.push(Visit { node: &*node.node, wanted: Wanted { scopes, keys: Keys::PublicHalf } });
+            visits.push(Visit {
+                node: &*node.node,
+                wanted: Wanted { scopes, keys: Keys::PublicHalf },
+                reach: reach(args, node),
+            });
         }
         let mut found = visited(&visits, session).into_iter();
         for node in &target.nodes {
@@ -77,6 +81,18 @@ pub(super) fn look(args: &CheckExpiryArgs, session: &Session) -> anyhow::Result<
     }
     refuse_missing(args, &snapshot)?;
     Ok(snapshot)
+}
+
+/// How the servers of a node are asked what they show now; not where there is no live machine, or nobody wants to know.
+fn reach(args: &CheckExpiryArgs, node: &TargetNode) -> Option<Reach> {
+    let is_wanted = args.sources.is_empty() || args.sources.contains(&Source::Endpoint);
+    match args.target.place {
+        _ if !is_wanted => None,
+        Place::Folder(_) | Place::Root(_) => None,
+        // A workstation without anything of Kubernetes has no such servers, whatever listens on their ports.
+        Place::ThisMachine => Some(Reach { role: node.role, even_if_empty: false }),
+        Place::ClusterFile(_) | Place::Cluster(_) => Some(Reach { role: node.role, even_if_empty: true }),
+    }
 }
 
 /// What was found on each node, with progress on the terminal where there are several.

@@ -3,7 +3,7 @@
 //! libssh2 is asked in non-blocking mode only. A blocking call holds the session's lock, cannot watch two streams at
 //! once, and after a deadline makes even the closing wait.
 
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -213,6 +213,14 @@ impl Link {
         let pending = matches!(self.session.block_directions(), BlockDirections::Outbound | BlockDirections::Both);
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         !pending && matches!(poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], Some(&now)), Ok(count) if count > 0)
+    }
+
+    /// The address at the other end, where no other machine is in between.
+    pub(super) fn peer(&self) -> Option<IpAddr> {
+        match (&self.socket, &self.way) {
+            (Socket::Tcp(stream), Way::Direct) => stream.peer_addr().ok().map(|address| address.ip()),
+            _ => None,
+        }
     }
 
     /// The socket, for waits that watch other things too.

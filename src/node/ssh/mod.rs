@@ -3,6 +3,7 @@
 //! One fixed script per operation runs there, with its data on standard input. Host keys are verified always. Links,
 //! owners, modes and the way a file is replaced are judged and done on the node as [`super::local`] does them here.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,6 +80,10 @@ impl Node for SshNode {
 
     fn lock(&self, path: &Path, owner: &LockOwner) -> anyhow::Result<Box<dyn LockGuard>> {
         locking::lock(&self.shell, path, owner)
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        self.shell.state().peer
     }
 
     fn dial(&self, host: &str, port: u16, limit: Duration) -> Result<Box<dyn Wire>, String> {

@@ -1,5 +1,6 @@
 //! One node's connection: made when first needed, made again when it was lost, and scripts run through it.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use super::access::{SshAccess, unpoisoned};
@@ -37,6 +38,8 @@ pub(super) struct Shell {
 /// What is known at the moment.
 #[derive(Debug, Default)]
 pub(super) struct State {
+    /// Where the last login ended, if nothing was in between.
+    pub(super) peer: Option<IpAddr>,
     pub(super) link: Option<Link>,
     /// Whether scripts need sudo, once that is known.
     as_root: Option<bool>,
@@ -86,7 +89,9 @@ impl Shell {
 
     fn connected<'a>(&self, state: &'a mut State) -> anyhow::Result<&'a mut Link> {
         if state.link.is_none() {
-            state.link = Some(connect::connect(&self.node, &self.options, &self.access, &[])?);
+            let link = connect::connect(&self.node, &self.options, &self.access, &[])?;
+            state.peer = link.peer();
+            state.link = Some(link);
         }
         state.link.as_mut().ok_or_else(|| Failure::failed("no connection").into())
     }

@@ -102,6 +102,7 @@ fn endpoint(chain: &[&Certificate], name: &str) -> Artifact {
         path: PathBuf::from("10.0.0.1:6443"),
         source: Source::Endpoint,
         part: None,
+        server: None,
         link: None,
         metadata: None,
         state: State::Read(Box::new(content)),

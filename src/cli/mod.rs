@@ -28,6 +28,7 @@ pub mod show;
 pub mod state;
 pub mod target;
 pub mod transactions;
+pub mod verify;
 pub mod version;
 
 use session::Session;
@@ -83,6 +84,7 @@ pub enum Command {
     List(list::ListArgs),
     RotateCerts(Box<rotate_certs::RotateCertsArgs>),
     Show(show::ShowArgs),
+    Verify(Box<verify::VerifyArgs>),
     Version(version::VersionArgs),
 }
 
@@ -91,7 +93,12 @@ impl Command {
     fn changes_something(&self) -> bool {
         match self {
             Self::CreateCerts(_) | Self::GetCredentials(_) | Self::RotateCerts(_) => true,
-            Self::CheckExpiry(_) | Self::Completion(_) | Self::List(_) | Self::Show(_) | Self::Version(_) => false,
+            Self::CheckExpiry(_)
+            | Self::Completion(_)
+            | Self::List(_)
+            | Self::Show(_)
+            | Self::Verify(_)
+            | Self::Version(_) => false,
         }
     }
 
@@ -107,6 +114,7 @@ impl Command {
             Self::List(args) => list::run(args, session),
             Self::RotateCerts(args) => rotate_certs::run(args, session),
             Self::Show(args) => show::run(args, session),
+            Self::Verify(args) => verify::run(args, session),
             Self::Version(args) => version::run(args, session),
         }
     }

@@ -115,6 +115,16 @@ impl Credential {
             .map_err(|why| format!("{}: {why}", certificate.display()))
     }
 
+    /// A client certificate and its key in two files of a node, or one; they trust nobody.
+    ///
+    /// # Errors
+    /// In words, with the path.
+    pub fn read_files(node: &dyn Node, certificate: &Path, key: &Path) -> Result<Self, String> {
+        let read = |path: &Path| file_of(node, path).map_err(|why| format!("{}: {why}", path.display()));
+        Self::from_pair(&read(certificate)?, &read(key)?, &[])
+            .map_err(|why| format!("{}: {why}", certificate.display()))
+    }
+
     /// The same, believing servers of these authorities (DER) too.
     #[must_use]
     pub fn trusting(mut self, authorities: impl IntoIterator<Item = Vec<u8>>) -> Self {

@@ -12,6 +12,7 @@ pub mod component;
 pub mod credential;
 pub mod etcd;
 pub mod places;
+pub mod proof;
 pub mod signing;
 pub mod wait;
 

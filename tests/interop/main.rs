@@ -16,3 +16,4 @@ mod kubectl;
 mod live;
 mod openssl;
 mod rotate;
+mod verify;

@@ -13,6 +13,9 @@ use super::writing::Writer;
 use super::{Effect, Found, LockGuard, LockOwner, Node, NodeFacts, Query, facts};
 use crate::error::Failure;
 
+/// How long a command may take, as over SSH.
+const COMMAND_LIMIT: Duration = Duration::from_secs(120);
+
 /// This machine, or a folder that is treated as the root of a node.
 #[derive(Debug)]
 pub struct LocalNode {
@@ -83,6 +86,14 @@ impl Node for LocalNode {
 
     fn lock(&self, path: &Path, owner: &LockOwner) -> anyhow::Result<Box<dyn LockGuard>> {
         self.writer().lock(path, owner)
+    }
+
+    fn run(&self, command: &str) -> anyhow::Result<()> {
+        if self.root != Path::new("/") {
+            let message = format!("{}: cannot run `{command}`: {} is only a folder", self.name, self.root.display());
+            return Err(Failure::failed(message).into());
+        }
+        super::command::run(&self.name, command, COMMAND_LIMIT)
     }
 
     fn dial(&self, host: &str, port: u16, limit: Duration) -> Result<Box<dyn Wire>, String> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
+mod command;
 mod directories;
 mod facts;
 pub mod fleet;
@@ -70,6 +71,16 @@ pub trait Node: Send + Sync {
     /// host, for no machine but another, and not before it has been spoken to.
     fn address(&self) -> Option<IpAddr> {
         None
+    }
+
+    /// Runs a shell command there that restarts something, and waits for its end, two minutes at most. It is the
+    /// operator's own, from a cluster file, or a fixed one; it holds nothing secret.
+    ///
+    /// # Errors
+    /// When it cannot be run, ends with another status than 0, or does not end in time.
+    fn run(&self, command: &str) -> anyhow::Result<()> {
+        let message = format!("{}: cannot run `{command}`: nothing runs on this node", self.name());
+        Err(crate::error::Failure::failed(message).into())
     }
 
     /// Connects to TCP port `port` of `host` as the node itself would: `127.0.0.1` is the node's own, names are looked up

@@ -45,6 +45,7 @@ pub(super) mod scripts {
         script("rehearse", &[PRELUDE, PLACE, FRESH, TIDY, include_str!("scripts/rehearse.sh")]);
     pub(in crate::node::ssh) const LOCK: Script =
         script("lock", &[PRELUDE, PLACE, MAKE, include_str!("scripts/lock.sh")]);
+    pub(in crate::node::ssh) const RUN: Script = script("run", &[PRELUDE, include_str!("scripts/run.sh")]);
 }
 
 impl Script {
@@ -121,7 +122,7 @@ fn encode(value: &[u8], into: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    const ALL: [&Script; 10] = [
+    const ALL: [&Script; 11] = [
         &scripts::WHO,
         &scripts::FACTS,
         &scripts::READ,
@@ -132,6 +133,7 @@ mod tests {
         &scripts::SWEEP,
         &scripts::REHEARSE,
         &scripts::LOCK,
+        &scripts::RUN,
     ];
 
     #[test]

@@ -78,6 +78,10 @@ impl Node for SshNode {
         writing::apply(&self.shell, effect)
     }
 
+    fn run(&self, command: &str) -> anyhow::Result<()> {
+        writing::run_command(&self.shell, command)
+    }
+
     fn lock(&self, path: &Path, owner: &LockOwner) -> anyhow::Result<Box<dyn LockGuard>> {
         locking::lock(&self.shell, path, owner)
     }

@@ -108,6 +108,25 @@ fn remove(shell: &Shell, path: &Path, kind: &str) -> anyhow::Result<()> {
     finish(shell, path, &answer, true)
 }
 
+/// Runs a command that restarts something.
+pub(super) fn run_command(shell: &Shell, command: &str) -> anyhow::Result<()> {
+    let mut message = Message::new(&scripts::RUN)?;
+    message.add(command);
+    let answer = shell.ask(&scripts::RUN, &message, b"", MOST, Kind::Writes)?;
+    let mut words = answer.words();
+    while let Some(line) = words.text_line() {
+        if line == "done" {
+            return Ok(());
+        }
+        if let Some(status) = line.strip_prefix("because ") {
+            let said = answer.reason();
+            let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+            return Err(Failure::failed(format!("{}: `{command}`: {status}{said}", shell.node)).into());
+        }
+    }
+    Err(Failure::failed(format!("{}: `{command}`: {}", shell.node, answer.reason())).into())
+}
+
 /// Starts a message with the locks that must still be held.
 pub(super) fn message(script: &Script, fences: &[(Vec<u8>, String)]) -> anyhow::Result<Message> {
     let mut message = Message::new(script)?;

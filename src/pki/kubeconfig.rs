@@ -13,12 +13,12 @@ mod credential;
 mod edit;
 mod emit;
 mod merge;
-mod node;
+pub(in crate::pki) mod node;
 mod read;
 mod replace;
 mod scalar;
 mod second_opinion;
-mod tree;
+pub(in crate::pki) mod tree;
 
 pub use credential::{Authentication, Credential, FileReader, Names};
 pub use merge::{EntryKind, EntryName, Merged};

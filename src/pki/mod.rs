@@ -14,6 +14,7 @@ pub mod kubeconfig;
 pub mod kubelet_config;
 pub mod layout;
 pub mod lifetime;
+pub mod manifest;
 pub mod name;
 pub mod pem_file;
 pub mod private_key;

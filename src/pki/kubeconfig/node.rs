@@ -11,18 +11,18 @@ use super::scalar::{self, Meaning};
 
 /// One node and the place of its text.
 #[derive(Clone)]
-pub(super) struct Node {
-    pub(super) body: Body,
+pub(in crate::pki) struct Node {
+    pub(in crate::pki) body: Body,
     /// Bytes of the text from the first to past the last character; of a block scalar only its content.
-    pub(super) span: Range<usize>,
+    pub(in crate::pki) span: Range<usize>,
     pub(super) line: usize,
-    pub(super) column: usize,
+    pub(in crate::pki) column: usize,
     /// Written with braces, brackets or inside such.
-    pub(super) flow: bool,
+    pub(in crate::pki) flow: bool,
 }
 
 #[derive(Clone)]
-pub(super) enum Body {
+pub(in crate::pki) enum Body {
     Scalar(Scalar),
     List(Vec<Node>),
     Map(Vec<(Node, Node)>),
@@ -30,7 +30,7 @@ pub(super) enum Body {
 
 /// A single value as written.
 #[derive(Clone)]
-pub(super) struct Scalar {
+pub(in crate::pki) struct Scalar {
     pub(super) text: Zeroizing<String>,
     pub(super) style: Style,
     /// The tag in full, as `tag:yaml.org,2002:str`.
@@ -38,7 +38,7 @@ pub(super) struct Scalar {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Style {
+pub(in crate::pki) enum Style {
     Plain,
     Quoted,
     Block,
@@ -82,25 +82,25 @@ impl Node {
     }
 
     /// The text when it is a string to kubectl, else nothing.
-    pub(super) fn text(&self) -> Option<&str> {
+    pub(in crate::pki) fn text(&self) -> Option<&str> {
         match &self.body {
             Body::Scalar(scalar) if scalar.meaning() == Meaning::Text => Some(&scalar.text),
             _ => None,
         }
     }
 
-    pub(super) fn is_null(&self) -> bool {
+    pub(in crate::pki) fn is_null(&self) -> bool {
         matches!(&self.body, Body::Scalar(scalar) if scalar.meaning() == Meaning::Null)
     }
 
-    pub(super) fn entries(&self) -> Option<&[(Self, Self)]> {
+    pub(in crate::pki) fn entries(&self) -> Option<&[(Self, Self)]> {
         match &self.body {
             Body::Map(entries) => Some(entries),
             _ => None,
         }
     }
 
-    pub(super) fn items(&self) -> Option<&[Self]> {
+    pub(in crate::pki) fn items(&self) -> Option<&[Self]> {
         match &self.body {
             Body::List(items) => Some(items),
             _ => None,
@@ -108,12 +108,12 @@ impl Node {
     }
 
     /// The value of `key`; of repeated keys the last, as kubectl takes it.
-    pub(super) fn get(&self, key: &str) -> Option<&Self> {
+    pub(in crate::pki) fn get(&self, key: &str) -> Option<&Self> {
         self.pair(key).map(|(_, value)| value)
     }
 
     /// Key and value of `key`.
-    pub(super) fn pair(&self, key: &str) -> Option<&(Self, Self)> {
+    pub(in crate::pki) fn pair(&self, key: &str) -> Option<&(Self, Self)> {
         self.entries()?.iter().rev().find(|(found, _)| found.text() == Some(key))
     }
 

@@ -14,17 +14,17 @@ use super::{LARGEST, Problem, second_opinion};
 const DEEPEST: usize = 64;
 
 /// The first document of `bytes` with its text, and whether another document follows.
-pub(super) struct Document<'t> {
-    pub(super) text: &'t str,
+pub(in crate::pki) struct Document<'t> {
+    pub(in crate::pki) text: &'t str,
     /// `None` when the document is empty: no text, only comments.
-    pub(super) root: Option<Node>,
-    pub(super) more: bool,
+    pub(in crate::pki) root: Option<Node>,
+    pub(in crate::pki) more: bool,
 }
 
 /// Reads the first document of `bytes`.
 ///
 /// Places count bytes of the whole text, a byte order mark included.
-pub(super) fn parse(bytes: &[u8]) -> Result<Document<'_>, Problem> {
+pub(in crate::pki) fn parse(bytes: &[u8]) -> Result<Document<'_>, Problem> {
     if bytes.len() > LARGEST {
         return Err(Problem::whole(format!("larger than {} MiB, this is no kubeconfig", LARGEST / 1024 / 1024)));
     }
@@ -103,7 +103,7 @@ fn quoted_length(text: &str) -> usize {
 }
 
 /// Past the colon that follows the key which ends at `end`.
-pub(super) fn colon(text: &str, end: usize) -> Option<usize> {
+pub(in crate::pki) fn colon(text: &str, end: usize) -> Option<usize> {
     let rest = text.get(end..)?;
     let space = rest.len() - rest.trim_start().len();
     rest[space..].starts_with(':').then_some(end + space + 1)

@@ -83,6 +83,7 @@ fn judge(
         FileContent::PrivateKey(_)
         | FileContent::PublicKeys(_)
         | FileContent::Request(_)
+        | FileContent::Manifest(_)
         | FileContent::Kubeconfig(KubeconfigPlan::New { .. })
         | FileContent::Link { .. } => None,
     }

@@ -26,6 +26,10 @@ pub struct Request {
     pub changes: Vec<Change>,
     /// Permission bits of folders that do not exist yet.
     pub directory_mode: u32,
+    /// Paths whose change restarts something; they stand last.
+    pub restarting: Vec<String>,
+    /// What was asked for, for an operation over several nodes; see [`super::journal::Journal::words`].
+    pub words: Vec<String>,
 }
 
 /// One file's change.

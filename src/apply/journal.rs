@@ -36,6 +36,12 @@ pub struct Journal {
     pub directory_mode: u32,
     /// The changes in order. Copies are named after their place here, from `0001`.
     pub changes: Vec<Entry>,
+    /// Paths whose change restarts something: they come last on the way back, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restarting: Vec<String>,
+    /// The words after the command's name, for an operation over several nodes: what was asked for. Nothing secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub words: Vec<String>,
 }
 
 /// One file's change.
@@ -98,6 +104,8 @@ impl Journal {
             directories: Vec::new(),
             directory_mode,
             changes: Vec::new(),
+            restarting: Vec::new(),
+            words: Vec::new(),
         }
     }
 

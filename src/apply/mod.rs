@@ -6,6 +6,7 @@ mod backup;
 pub mod change;
 pub mod existing;
 pub mod journal;
+pub mod leg;
 pub mod mint;
 mod prepare;
 pub mod progress;
@@ -17,4 +18,4 @@ mod state;
 pub mod transaction;
 pub mod user_kubeconfig;
 
-use change::sha256;
+pub use change::sha256;

@@ -60,11 +60,14 @@ impl Prepared {
         transactions: &Transactions<'_>,
         request: &Request,
         folder: &OperationFolder,
+        state: NodeState,
     ) -> anyhow::Result<Self> {
         let node = transactions.node;
         let paths = || request.changes.iter().map(|change| PathBuf::from(&change.report.path));
         let found = node.read(&paths().map(Query::File).collect::<Vec<_>>())?;
-        let mut journal = Journal::new(node.name(), begun(node.name(), request), request.directory_mode);
+        let mut journal = Journal::new(node.name(), begun(node.name(), request, state), request.directory_mode);
+        journal.restarting.clone_from(&request.restarting);
+        journal.words.clone_from(&request.words);
         for (change, found) in request.changes.iter().zip(&found) {
             journal.changes.push(entry(node.name(), change, found)?);
         }
@@ -106,16 +109,16 @@ impl Prepared {
 }
 
 /// The operation as it is while it runs, with this node's files in it.
-fn begun(node: &str, request: &Request) -> Operation {
+fn begun(node: &str, request: &Request, state: NodeState) -> Operation {
     let mut operation = request.operation.clone();
     operation.provisioning_state = ProvisioningState::CertificateRotating;
     let position = operation.nodes.iter().position(|report| report.name == node).unwrap_or_else(|| {
-        let (name, state) = (node.to_owned(), NodeState::Pending);
+        let name = node.to_owned();
         operation.nodes.push(NodeReport { name, state, files: Vec::new(), restarts: Vec::new(), error: None });
         operation.nodes.len() - 1
     });
     let report = &mut operation.nodes[position];
-    report.state = NodeState::Running;
+    report.state = state;
     for change in &request.changes {
         match report.files.iter_mut().find(|file| file.path == change.report.path) {
             Some(file) => *file = change.report.clone(),

@@ -25,13 +25,8 @@ impl Transactions<'_> {
     pub fn resume(&self) -> anyhow::Result<Operation> {
         let begun = Instant::now();
         let (stored, lock) = self.take_up()?;
+        self.ready(&stored, Copies::New, false)?;
         let Stored { journal, folder, .. } = stored;
-        let standings = standings(self.node, &journal)?;
-        self.refuse_foreign_files(&journal, &folder, &standings)?;
-        if !standings.iter().all(Standing::is_after) {
-            check_copies(self.node, &journal, &folder, Copies::New)?;
-        }
-        self.sweep(&journal, &folder)?;
         let answer = self.finish(journal, &folder, begun);
         drop(lock);
         answer
@@ -45,15 +40,8 @@ impl Transactions<'_> {
     pub fn abort(&self, force: bool) -> anyhow::Result<Operation> {
         let begun = Instant::now();
         let (stored, lock) = self.take_up()?;
+        let standings = self.ready(&stored, Copies::Old, force)?;
         let Stored { mut journal, folder, .. } = stored;
-        let standings = standings(self.node, &journal)?;
-        if !force {
-            self.refuse_foreign_files(&journal, &folder, &standings)?;
-        }
-        if !standings.iter().all(Standing::is_before) {
-            check_copies(self.node, &journal, &folder, Copies::Old)?;
-        }
-        self.sweep(&journal, &folder)?;
         if let Err(error) = self.take_back(&journal, &folder, &standings) {
             return Err(self.stopped(error, journal, &folder));
         }
@@ -77,13 +65,36 @@ impl Transactions<'_> {
         // Asked before the lock is taken as well, because taking it makes the folder.
         self.unfinished()?.ok_or_else(nothing)?;
         let lock = self.lock()?;
+        Ok((self.stored()?.ok_or_else(nothing)?, lock))
+    }
+
+    /// The operation that has not ended, if this run may act upon it. The lock is held.
+    pub(super) fn stored(&self) -> anyhow::Result<Option<Stored>> {
         let mut contents = Contents::read(self.node, &self.state())?;
         contents.refuse_damage(self.node.name())?;
-        let position =
-            contents.journals.iter().rposition(|stored| !stored.journal.is_finished()).ok_or_else(nothing)?;
-        let stored = contents.journals.swap_remove(position);
-        self.refuse_foreign(&stored)?;
-        Ok((stored, lock))
+        let position = contents.journals.iter().rposition(|stored| !stored.journal.is_finished());
+        let stored = position.map(|position| contents.journals.swap_remove(position));
+        stored.iter().try_for_each(|stored| self.refuse_foreign(stored))?;
+        Ok(stored)
+    }
+
+    /// Looks whether every file is accounted for and the copies in `which` direction are good, and clears temporary files
+    /// away. Nothing in use is changed.
+    pub(super) fn ready(&self, stored: &Stored, which: Copies, force: bool) -> anyhow::Result<Vec<Standing>> {
+        let Stored { journal, folder, .. } = stored;
+        let standings = standings(self.node, journal)?;
+        if !force {
+            self.refuse_foreign_files(journal, folder, &standings)?;
+        }
+        let is_there = match which {
+            Copies::New => Standing::is_after,
+            Copies::Old => Standing::is_before,
+        };
+        if !standings.iter().all(is_there) {
+            check_copies(self.node, journal, folder, which)?;
+        }
+        self.sweep(journal, folder)?;
+        Ok(standings)
     }
 
     fn refuse_foreign_files(
@@ -120,8 +131,17 @@ impl Transactions<'_> {
         self.node.apply(&Effect::Sweep { path: &folder.journal() })
     }
 
-    fn take_back(&self, journal: &Journal, folder: &OperationFolder, standings: &[Standing]) -> anyhow::Result<()> {
-        for (index, (entry, standing)) in journal.changes.iter().zip(standings).enumerate().rev() {
+    pub(super) fn take_back(
+        &self,
+        journal: &Journal,
+        folder: &OperationFolder,
+        standings: &[Standing],
+    ) -> anyhow::Result<()> {
+        let both = || journal.changes.iter().zip(standings).enumerate().rev();
+        // What restarts a component comes when the files that it will read are back.
+        let restarts = |entry: &Entry| journal.restarting.contains(&entry.path);
+        let files = both().filter(|(_, (entry, _))| !restarts(entry));
+        for (index, (entry, standing)) in files.chain(both().filter(|(_, (entry, _))| restarts(entry))) {
             if !standing.is_before() {
                 self.check_interrupt()?;
                 entry.backward(self.node, &folder.saved(index))?;

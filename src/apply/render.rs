@@ -49,6 +49,7 @@ pub fn file(
             Zeroizing::new(csr::request(template, key)?.into_bytes())
         }
         FileContent::Kubeconfig(plan) => kubeconfig(node, path, plan, minted)?,
+        FileContent::Manifest(text) => Zeroizing::new(text.clone().into_bytes()),
         FileContent::Link { .. } => return Err(anyhow!("{} is a link and has no content", path.display())),
     })
 }
@@ -64,6 +65,7 @@ pub fn leading_certificate<'a>(content: &'a FileContent, minted: &'a Minted) -> 
         FileContent::PrivateKey(_)
         | FileContent::PublicKeys(_)
         | FileContent::Request(_)
+        | FileContent::Manifest(_)
         | FileContent::Link { .. } => return None,
     };
     minted.resolve(reference).ok()

@@ -26,7 +26,10 @@ pub fn requests<'a>(
         let node = existing::find(nodes, &plan.node)?;
         let changes = changes(node, blueprint, plan, minted)?;
         if !changes.is_empty() {
-            requests.push((node, Request { operation: operation.clone(), changes, directory_mode: FOLDER_MODE }));
+            let restarts = plan.files.iter().filter(|file| matches!(file.content, Some(FileContent::Manifest(_))));
+            let restarting = restarts.map(|file| file.path.display().to_string()).collect();
+            let (operation, words) = (operation.clone(), Vec::new());
+            requests.push((node, Request { operation, changes, directory_mode: FOLDER_MODE, restarting, words }));
         }
     }
     Ok(requests)

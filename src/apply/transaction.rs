@@ -54,7 +54,7 @@ impl Transactions<'_> {
         (self.progress)(Event::Started { files: request.changes.len() });
         request.operation.started_at = Some(self.owner.since);
         let made = self.make_state_folder(request.directory_mode)?;
-        let prepared = self.lock().and_then(|lock| Ok((self.prepare(&request)?, lock)));
+        let prepared = self.lock().and_then(|lock| Ok((self.prepare(&request, NodeState::Running)?, lock)));
         let (prepared, lock) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -95,7 +95,7 @@ impl Transactions<'_> {
     }
 
     /// Stage, backup and journal; afterwards the operation exists.
-    fn prepare(&self, request: &Request) -> anyhow::Result<Prepared> {
+    pub(super) fn prepare(&self, request: &Request, node_state: NodeState) -> anyhow::Result<Prepared> {
         let state = self.state();
         let contents = Contents::read(self.node, &state)?;
         contents.refuse_damage(self.node.name())?;
@@ -104,7 +104,7 @@ impl Transactions<'_> {
         }
         tidy(self.node, &state, &contents)?;
         let folder = state.operation(&request.operation.id);
-        let prepared = Prepared::make(self, request, &folder).and_then(|prepared| {
+        let prepared = Prepared::make(self, request, &folder, node_state).and_then(|prepared| {
             self.check_interrupt()?;
             Ok(prepared)
         });
@@ -160,7 +160,7 @@ impl Transactions<'_> {
         Ok(ended.operation)
     }
 
-    fn make_changes(&self, journal: &Journal, folder: &OperationFolder) -> anyhow::Result<()> {
+    pub(super) fn make_changes(&self, journal: &Journal, folder: &OperationFolder) -> anyhow::Result<()> {
         let standings = standings(self.node, journal)?;
         for directory in &journal.directories {
             self.check_interrupt()?;
@@ -284,7 +284,7 @@ impl Transactions<'_> {
     }
 
     /// Makes kubepki's own folder and returns what was missing of its path, innermost last.
-    fn make_state_folder(&self, mode: u32) -> anyhow::Result<Vec<PathBuf>> {
+    pub(super) fn make_state_folder(&self, mode: u32) -> anyhow::Result<Vec<PathBuf>> {
         let mut ways: Vec<PathBuf> = self.state_folder.ancestors().map(Path::to_owned).collect();
         ways.reverse();
         let queries: Vec<Query> = ways.iter().cloned().map(Query::Metadata).collect();
@@ -305,7 +305,7 @@ impl Transactions<'_> {
     }
 
     /// Removes folders that were made in vain, as far as they are empty.
-    fn unmake(&self, made: &[PathBuf]) {
+    pub(super) fn unmake(&self, made: &[PathBuf]) {
         for path in made.iter().rev() {
             // What stays behind is an empty folder.
             let _ = self.node.apply(&Effect::RemoveDirectory { path });

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 
 use super::backup_copy;
 use super::change::ChangeArgs;
+use super::rolling::{Resumed, Rolling};
 use super::session::{Decision, Session};
 use super::target::{Target, TargetArgs, TargetNode};
 use super::transactions::{Teller, transactions};
@@ -19,29 +20,44 @@ use crate::apply::transaction::Transactions;
 use crate::apply::{change, existing, mint, requests};
 use crate::error::Failure;
 use crate::node::Node;
+use crate::node::fleet::{AT_ONCE, side_by_side};
 use crate::plan::blueprint::Blueprint;
 use crate::plan::operation::{NodeState, Operation, ProvisioningState};
 use crate::report::progress::Progress;
 
 /// A changing command at work on its target.
 pub struct Crew<'a> {
-    session: &'a Session,
-    target: &'a Target,
+    pub(super) session: &'a Session,
+    pub(super) target: &'a Target,
     args: &'a TargetArgs,
     command: &'a str,
     copies: Option<PathBuf>,
+    rolling: Option<Rolling<'a>>,
+    words: Vec<String>,
 }
 
 impl<'a> Crew<'a> {
     /// `command` as it is typed (`rotate-certs`), for its target.
     pub fn new(session: &'a Session, target: &'a Target, args: &'a TargetArgs, command: &'a str) -> Self {
-        Self { session, target, args, command, copies: None }
+        Self { session, target, args, command, copies: None, rolling: None, words: Vec::new() }
     }
 
     /// Puts another copy of every file into this folder before it changes.
     #[must_use]
     pub fn with_copies_in(self, folder: Option<PathBuf>) -> Self {
         Self { copies: folder, ..self }
+    }
+
+    /// Changes a live cluster node after node. `words` are those after the command's name, to ask for the same again.
+    #[must_use]
+    pub fn rolling(self, rolling: Rolling<'a>, words: Vec<String>) -> Self {
+        Self { rolling: Some(rolling), words, ..self }
+    }
+
+    /// Changes files and nothing else.
+    #[must_use]
+    pub fn at_once(self) -> Self {
+        Self { rolling: None, ..self }
     }
 
     /// The nodes, as minting and planning want them.
@@ -54,12 +70,15 @@ impl<'a> Crew<'a> {
     /// # Errors
     /// When a journal is damaged or a node cannot be read.
     pub fn unfinished(&self) -> anyhow::Result<Option<Journal>> {
-        for node in &self.target.nodes {
-            if let Some(journal) = self.on(node, |transactions| transactions.unfinished())? {
-                return Ok(Some(journal));
-            }
-        }
-        Ok(None)
+        Ok(self.journals()?.into_iter().flatten().next())
+    }
+
+    /// The unfinished journal of each node of the target, in their order.
+    pub(super) fn journals(&self) -> anyhow::Result<Vec<Option<Journal>>> {
+        let nodes = self.nodes();
+        let look =
+            |node: &dyn Node| self.quietly(self.target_of(node.name())?, |transactions| transactions.unfinished());
+        side_by_side(&nodes, AT_ONCE, &self.session.interrupt, &|_| {}, &look).into_iter().collect()
     }
 
     /// Refuses to begin while an operation of another command has not ended.
@@ -104,7 +123,14 @@ impl<'a> Crew<'a> {
         if let Some(folder) = &self.copies {
             backup_copy::copy(blueprint, &operation.id, &nodes, folder)?;
         }
-        for (node, request) in requests::requests(blueprint, &operation, &nodes, &minted)? {
+        let mut requests = requests::requests(blueprint, &operation, &nodes, &minted)?;
+        if let Some(rolling) = self.rolling.as_ref().filter(|_| !requests.is_empty()) {
+            requests.iter_mut().for_each(|(_, request)| request.words.clone_from(&self.words));
+            self.roll(rolling, &mut operation, requests)?;
+            operation.nodes.iter_mut().for_each(|node| node.state = NodeState::Finished);
+            return Ok(Some(operation));
+        }
+        for (node, request) in requests {
             let done = self.run_on(node.name(), request)?;
             operation.adopt(done, node.name());
         }
@@ -119,9 +145,13 @@ impl<'a> Crew<'a> {
     }
 
     fn run_on(&self, name: &str, request: change::Request) -> anyhow::Result<Operation> {
+        self.on(self.target_of(name)?, |transactions| transactions.run(request))
+    }
+
+    /// The target's node of that name.
+    pub(super) fn target_of(&self, name: &str) -> anyhow::Result<&'a TargetNode> {
         let target = self.target.nodes.iter().find(|target| target.node.name() == name);
-        let target = target.context("a node of the plan is none of the target's")?;
-        self.on(target, |transactions| transactions.run(request))
+        target.context("a node of the plan is none of the target's")
     }
 
     fn mint(&self, blueprint: &Blueprint, nodes: &[&dyn Node]) -> anyhow::Result<mint::Minted> {
@@ -141,12 +171,16 @@ impl<'a> Crew<'a> {
         mint::mint(blueprint, &|source| existing::key(nodes, source), &tell)
     }
 
-    /// Finishes what was interrupted, on every node that has something unfinished. `None` when there is nothing.
+    /// Finishes what was interrupted, on every node that has something unfinished.
     ///
     /// # Errors
     /// As [`Transactions::resume`].
-    pub fn resume(&self) -> anyhow::Result<Option<Operation>> {
-        self.for_each_unfinished(|transactions| transactions.resume())
+    pub fn resume(&self) -> anyhow::Result<Resumed> {
+        if let Some(rolling) = &self.rolling {
+            return self.roll_on(rolling);
+        }
+        let operation = self.for_each_unfinished(|transactions| transactions.resume())?;
+        Ok(operation.map_or(Resumed::Nothing, |operation| Resumed::Finished(Box::new(operation))))
     }
 
     /// Takes back what was interrupted. `None` when there is nothing.
@@ -154,7 +188,10 @@ impl<'a> Crew<'a> {
     /// # Errors
     /// As [`Transactions::abort`].
     pub fn abort(&self, force: bool) -> anyhow::Result<Option<Operation>> {
-        self.for_each_unfinished(|transactions| transactions.abort(force))
+        match &self.rolling {
+            Some(rolling) => self.roll_back(rolling, force),
+            None => self.for_each_unfinished(|transactions| transactions.abort(force)),
+        }
     }
 
     fn for_each_unfinished(
@@ -170,7 +207,17 @@ impl<'a> Crew<'a> {
         Ok(outcome)
     }
 
-    fn on<T>(&self, node: &TargetNode, work: impl FnOnce(&Transactions<'_>) -> T) -> T {
+    /// As [`Crew::on`], but without a bar: several nodes are at work.
+    pub(super) fn quietly<T>(&self, node: &TargetNode, work: impl FnOnce(&Transactions<'_>) -> T) -> T {
+        let tell = |event: crate::apply::progress::Event<'_>| {
+            if let crate::apply::progress::Event::Warning(text) = event {
+                self.session.ui.warning(&format!("{}: {text}", node.node.name()));
+            }
+        };
+        work(&transactions(self.session, self.command, self.args, node, &tell))
+    }
+
+    pub(super) fn on<T>(&self, node: &TargetNode, work: impl FnOnce(&Transactions<'_>) -> T) -> T {
         let teller = Teller::new(&self.session.ui, node.node.name());
         let tell = |event: crate::apply::progress::Event<'_>| teller.tell(event);
         work(&transactions(self.session, self.command, self.args, node, &tell))

@@ -200,7 +200,7 @@ fn take_back(args: &CreateCertsArgs, session: &Session, crew: &Crew<'_>, import:
 /// Finishes or takes back what was interrupted: when asked to, or, for an earlier run of this command, before anything else.
 fn recover(args: &CreateCertsArgs, session: &Session, crew: &Crew<'_>) -> anyhow::Result<Option<ExitCode>> {
     if args.abort || args.resume {
-        let outcome = if args.abort { crew.abort(args.force)? } else { crew.resume()? };
+        let outcome = if args.abort { crew.abort(args.force)? } else { crew.resume()?.operation() };
         let Some(operation) = outcome else {
             let message = "no create-certs is unfinished here; nothing was changed";
             return Err(Failure::failed(message).hint("run it without --continue and --abort").into());

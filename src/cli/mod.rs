@@ -22,6 +22,9 @@ pub mod environment;
 pub mod get_credentials;
 pub mod global;
 pub mod list;
+pub mod live;
+pub mod record;
+pub mod rolling;
 pub mod rotate_certs;
 pub mod session;
 pub mod show;
@@ -130,7 +133,7 @@ pub fn command() -> clap::Command {
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     completion::answer_shell();
-    let parsed = global::colour_help(command(), &arguments).try_get_matches_from(arguments);
+    let parsed = global::colour_help(command(), &arguments).try_get_matches_from(arguments.clone());
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
@@ -147,10 +150,26 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return error::exit_code(&error);
         }
     };
-    cli.command.run(&mut Session::start(ui.clone())).unwrap_or_else(|error| {
+    let words = arguments_of(&arguments);
+    cli.command.run(&mut Session::start(ui.clone()).asked_with(words)).unwrap_or_else(|error| {
         ui.error(&error);
         error::exit_code(&error)
     })
+}
+
+/// The words of a command line after the program's name, as far as they are text.
+fn arguments_of(arguments: &[OsString]) -> Vec<String> {
+    arguments.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
+/// The options of the `rotate-certs` that `words` are.
+pub(crate) fn rotation(words: &[String]) -> Option<rotate_certs::RotateCertsArgs> {
+    let line = std::iter::once("kubepki".to_owned()).chain(words.iter().cloned());
+    let matches = command().try_get_matches_from(line).ok()?;
+    match Cli::from_arg_matches(&matches).ok()?.command {
+        Command::RotateCerts(args) => Some(*args),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

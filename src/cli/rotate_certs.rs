@@ -9,6 +9,8 @@ use super::backup_copy;
 use super::candidates;
 use super::carry_out::Crew;
 use super::change::ChangeArgs;
+use super::live;
+use super::rolling::Resumed;
 use super::session::Session;
 use super::target::{Target, TargetArgs};
 use crate::apply::change::operation_id;
@@ -19,14 +21,17 @@ use crate::pki::algorithm::KeyAlgorithm;
 use crate::pki::lifetime::{Lifetime, Threshold};
 use crate::pki::san::San;
 use crate::plan::blueprint::{Basis, Blueprint, KeySource};
-use crate::plan::operation::{FileAction, NodeState, Operation, ProvisioningState};
+use crate::plan::operation::{NodeState, Operation, ProvisioningState};
+use crate::plan::restart::arrange;
 use crate::plan::rotate::scope::{Scope, Scopes};
 use crate::plan::rotate::{self, COMMAND, Request};
-use crate::report::text::counted;
 use crate::verify;
 
+mod question;
 mod reconcile;
 mod sight;
+
+use question::question;
 
 /// Replace certificates, authorities and service-account keys
 ///
@@ -34,8 +39,9 @@ mod sight;
 /// kubeconfig. New certificates say what the old ones said and live as long as those did, never longer than their
 /// authority; keys are new. An authority whose key is elsewhere stays, and so does what it signed.
 ///
-/// What all nodes of a cluster share is replaced only where the whole cluster can be seen. Nothing is restarted: the
-/// result says which components read their files only when they start, and with which commands to restart them.
+/// On a running cluster (--cluster-file, --name) nodes change one after another: files, then restarts of the components
+/// that read them only when they start, then proof that the node is well. What all nodes share is replaced only where the
+/// whole cluster can be seen. With files alone (--root, --pki-dir) nothing is restarted; the result says what to restart.
 ///
 /// Running it again after an interruption finishes what was begun.
 #[derive(Debug, clap::Args)]
@@ -43,6 +49,7 @@ mod sight;
 Examples:
   kubepki rotate-certs --what-if                        # what would happen to everything on this machine
   kubepki rotate-certs --only leaf                      # all certificates but the authorities
+  kubepki rotate-certs -n prod --only leaf              # on a whole cluster over SSH, node after node
   kubepki rotate-certs --only leaf --due --yes          # only those past 80 % of their life, without a question
   kubepki rotate-certs --only apiserver --add-san api.example.com
   kubepki rotate-certs --only cluster-ca --same-key     # longer life for the CA, nothing else changes
@@ -125,22 +132,47 @@ pub struct RotateCertsArgs {
 
 /// Rotates.
 pub fn run(args: &RotateCertsArgs, session: &mut Session) -> anyhow::Result<ExitCode> {
+    rotate_certs(args, session)
+}
+
+fn rotate_certs(args: &RotateCertsArgs, session: &Session) -> anyhow::Result<ExitCode> {
     let mut request = args.request()?;
     let target = Target::resolve(&args.target, session)?;
-    let crew = Crew::new(session, &target, &args.target, COMMAND);
+    let is_live = live::is_live(&target, &args.target.place);
+    let manifests = if is_live { live::manifests(&target)? } else { Vec::new() };
+    let mut crew = Crew::new(session, &target, &args.target, COMMAND);
+    if is_live {
+        crew = crew.rolling(live::rolling(session, &target, &manifests, args.parallel), session.words.clone());
+    }
     if args.resume || args.abort {
-        return recover(args, session, &crew);
+        match recover(args, session, &crew)? {
+            Next::Ended(code) => return Ok(code),
+            Next::Again(words) => return again(args, &words, session),
+        }
     }
     if let Some(journal) = crew.unfinished()? {
         crew.refuse_other(&journal)?;
-        return finish(args, session, &crew, &journal);
+        match finish(args, session, &crew, &journal)? {
+            Next::Ended(code) => return Ok(code),
+            Next::Again(words) => return again(args, &words, session),
+        }
     }
     let snapshot = sight::observe(&target, session)?;
     if args.reconcile {
         request.wanted = reconcile::wanted(args.spec.as_deref(), &target, &snapshot)?;
     }
     request.reach = sight::reach(&target, &args.target.place, &snapshot)?;
+    request.restarts = is_live;
     let mut blueprint = rotate::plan(&snapshot, &request, session.now)?;
+    if is_live && replaces_shared(&blueprint) {
+        if target.nodes.len() > 1 {
+            return Err(refuse_shared());
+        }
+        // The only node there is: its people restart what has to be restarted.
+        request.restarts = false;
+        crew = crew.at_once();
+        blueprint = rotate::plan(&snapshot, &request, session.now)?;
+    }
     blueprint.warnings.extend(sight::uncovered(&target, &blueprint)?);
     if blueprint.is_empty() && !args.change.what_if {
         blueprint.warnings.iter().for_each(|warning| session.ui.warning(warning));
@@ -149,10 +181,19 @@ pub fn run(args: &RotateCertsArgs, session: &mut Session) -> anyhow::Result<Exit
         session.result(&operation)?;
         return Ok(ExitCode::Done);
     }
-    let question = question(&blueprint);
-    if !args.change.what_if {
+    if request.restarts {
+        let means = live::means(target.cluster.as_ref());
+        for (node, component, reason) in arrange(&mut blueprint, &means, &manifests, &operation_id(session.now)?) {
+            blueprint.next_steps.insert(0, format!("on {node}: restart {component} ({reason})"));
+        }
+    }
+    let question = question(&blueprint, request.restarts);
+    if !args.change.what_if && !request.restarts {
         // A result lists the restarts that were made: none here, the next steps have them.
         blueprint.nodes.iter_mut().for_each(|node| node.restarts.clear());
+    }
+    if request.restarts && !args.change.what_if {
+        live::refuse_unwell(session, &target, &manifests)?;
     }
     let crew = crew.with_copies_in(args.backup_dir.as_deref().map(backup_copy::folder).transpose()?);
     let Some(operation) = crew.carry_out(&args.change, &blueprint, &question)? else {
@@ -224,13 +265,28 @@ impl RotateCertsArgs {
             wanted: Vec::new(),
             wait_for_tokens: self.wait_for_tokens.filter(|length| !length.duration().is_zero()),
             reach: rotate::Reach::default(),
+            restarts: false,
         })
     }
 }
 
+/// What comes after an unfinished operation was dealt with.
+enum Next {
+    Ended(ExitCode),
+    /// Nothing had changed anywhere yet, and these words ask for it again.
+    Again(Vec<String>),
+}
+
 /// `--continue` and `--abort`.
-fn recover(args: &RotateCertsArgs, session: &Session, crew: &Crew<'_>) -> anyhow::Result<ExitCode> {
-    let outcome = if args.abort { crew.abort(false)? } else { crew.resume()? };
+fn recover(args: &RotateCertsArgs, session: &Session, crew: &Crew<'_>) -> anyhow::Result<Next> {
+    let outcome = if args.abort {
+        crew.abort(false)?
+    } else {
+        match crew.resume()? {
+            Resumed::NotBegun(words) => return Ok(Next::Again(words)),
+            resumed => resumed.operation(),
+        }
+    };
     match outcome {
         Some(operation) => session.result(&operation)?,
         None => session.ui.status(if args.abort {
@@ -239,25 +295,62 @@ fn recover(args: &RotateCertsArgs, session: &Session, crew: &Crew<'_>) -> anyhow
             "no rotation is unfinished here: nothing to continue"
         }),
     }
-    Ok(ExitCode::Done)
+    Ok(Next::Ended(ExitCode::Done))
 }
 
 /// The same command again after an interruption: it finishes what was begun, as it was planned then.
-fn finish(args: &RotateCertsArgs, session: &Session, crew: &Crew<'_>, journal: &Journal) -> anyhow::Result<ExitCode> {
+fn finish(args: &RotateCertsArgs, session: &Session, crew: &Crew<'_>, journal: &Journal) -> anyhow::Result<Next> {
     if args.change.what_if {
         session.ui.status("a rotation is unfinished; the same command without --what-if finishes it");
         session.result(&journal.operation)?;
-        return Ok(ExitCode::Done);
+        return Ok(Next::Ended(ExitCode::Done));
     }
     if !args.change.yes {
         let begun = journal.operation.started_at.map(|at| format!(" on {at}")).unwrap_or_default();
         session.agree(None, &format!("Finish the rotation that was begun{begun} on node {}?", journal.node))?;
     }
     session.ui.status("finishing the rotation that an earlier run began; run the command again for anything else");
-    if let Some(operation) = crew.resume()? {
-        session.result(&operation)?;
+    match crew.resume()? {
+        Resumed::NotBegun(words) => return Ok(Next::Again(words)),
+        resumed => resumed.operation().map_or(Ok(()), |operation| session.result(&operation))?,
     }
-    Ok(ExitCode::Done)
+    Ok(Next::Ended(ExitCode::Done))
+}
+
+/// Plans anew what an interrupted run had asked for when it had changed nothing yet.
+fn again(args: &RotateCertsArgs, words: &[String], session: &Session) -> anyhow::Result<ExitCode> {
+    session.ui.status("the interrupted run had not changed anything yet: planning it anew");
+    let mut asked = super::rotation(words).ok_or_else(|| {
+        Failure::failed("nothing has changed; what the interrupted run was asked for is not known any more")
+            .hint("run the command again without --continue")
+    })?;
+    asked.target = args.target.clone();
+    // Whoever began it agreed to it, and whoever continues it does again.
+    asked.change = ChangeArgs { yes: true, ..ChangeArgs::default() };
+    (asked.resume, asked.abort) = (false, false);
+    rotate_certs(&asked, session)
+}
+
+/// Whether something changes that all nodes share.
+fn replaces_shared(blueprint: &Blueprint) -> bool {
+    let is_certified = |id: &str| blueprint.certificates.iter().any(|plan| plan.key == id);
+    let makes_token_key =
+        blueprint.keys.iter().any(|key| matches!(key.source, KeySource::New(_)) && !is_certified(&key.id));
+    let is_authority = |basis: &Basis| match basis {
+        Basis::Renewal { old, .. } => old.is_ca(),
+        Basis::Authority { .. } => true,
+        Basis::Leaf { .. } => false,
+    };
+    makes_token_key || blueprint.certificates.iter().any(|plan| is_authority(&plan.basis))
+}
+
+fn refuse_shared() -> anyhow::Error {
+    Failure::failed(
+        "certificate authorities and service-account keys of a running cluster with several nodes are not replaced by this \
+         version: it would have to be done in several rounds",
+    )
+    .hint("renew what each node has of its own with --only leaf")
+    .into()
 }
 
 /// Marks an operation that had nothing to do as done.
@@ -265,45 +358,6 @@ fn settle(operation: &mut Operation, session: &Session) {
     operation.provisioning_state = ProvisioningState::Succeeded;
     operation.nodes.iter_mut().for_each(|node| node.state = NodeState::Finished);
     (operation.started_at, operation.ended_at) = (Some(session.now), Some(session.now));
-}
-
-/// What is replaced, on how many nodes, and what that costs.
-fn question(blueprint: &Blueprint) -> String {
-    let (mut authorities, mut leaves) = (Vec::new(), 0);
-    for plan in &blueprint.certificates {
-        match &plan.basis {
-            Basis::Renewal { old, .. } if old.is_ca() => authorities.push(plan.id.as_str()),
-            _ => leaves += 1,
-        }
-    }
-    let is_certified = |id: &str| blueprint.certificates.iter().any(|plan| plan.key == id);
-    let new = blueprint.keys.iter().filter(|key| matches!(key.source, KeySource::New(_)));
-    let token_keys: Vec<&str> = new.map(|key| key.id.as_str()).filter(|id| !is_certified(id)).collect();
-    let mut what: Vec<String> = Vec::new();
-    if !authorities.is_empty() {
-        let word = if authorities.len() == 1 { "the authority" } else { "the authorities" };
-        what.push(format!("{word} {}", authorities.join(", ")));
-    }
-    if !token_keys.is_empty() {
-        what.push(format!("the service-account keys {}", token_keys.join(", ")));
-    }
-    if leaves > 0 {
-        what.push(counted(leaves, "certificate"));
-    }
-    let is_changed = |action| action != FileAction::Unchanged;
-    let nodes = blueprint.nodes.iter().filter(|node| node.files.iter().any(|file| is_changed(file.action)));
-    let files = counted(blueprint.changes().count(), "file");
-    let restarts = blueprint.nodes.iter().any(|node| !node.restarts.is_empty());
-    let cost = match (restarts, authorities.is_empty()) {
-        (true, false) => " The components have to be restarted afterwards, and the API is away until they are.",
-        (true, true) => " Some components have to be restarted afterwards.",
-        (false, _) => "",
-    };
-    format!(
-        "Replace {} ({files} on {}), with a backup of each?{cost}",
-        what.join(" and "),
-        counted(nodes.count(), "node")
-    )
 }
 
 fn algorithm_parser() -> impl TypedValueParser<Value = KeyAlgorithm> {

@@ -3,6 +3,7 @@
 //! The clock is read here, once, and nowhere else: everything a run does and says refers to the same moment.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use time::OffsetDateTime;
 
@@ -23,6 +24,10 @@ pub struct Session {
     pub ui: Ui,
     /// Set by Ctrl-C and SIGTERM in commands that change something; work asks it between two effects.
     pub interrupt: Interrupt,
+    /// The words of the command line after the program's name.
+    pub words: Vec<String>,
+    /// When `now` was read, to count on from there.
+    began: Instant,
 }
 
 /// What is to be done with a plan.
@@ -39,12 +44,24 @@ impl Session {
     pub fn start(ui: Ui) -> Self {
         let now = OffsetDateTime::now_utc();
         let now = now.replace_nanosecond(0).unwrap_or(now);
-        Self { now, ui, interrupt: Interrupt::default() }
+        Self { now, ui, interrupt: Interrupt::default(), words: Vec::new(), began: Instant::now() }
+    }
+
+    /// The same run, asked for with these words.
+    #[must_use]
+    pub fn asked_with(self, words: Vec<String>) -> Self {
+        Self { words, ..self }
+    }
+
+    /// The time at this moment, counted on from `now`: for waits, which are about other machines' times.
+    pub fn by_now(&self) -> OffsetDateTime {
+        self.now + self.began.elapsed()
     }
 
     /// Reads the clock anew, for a command that repeats itself.
     pub fn look_at_the_clock(&mut self) {
         let now = OffsetDateTime::now_utc();
+        self.began = Instant::now();
         self.now = now.replace_nanosecond(0).unwrap_or(now);
     }
 

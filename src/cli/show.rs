@@ -98,7 +98,13 @@ fn newest(operations: &[(String, Operation)]) -> Option<&Operation> {
 /// The operation `newest`, put together from what each node knows of it.
 fn summary(newest: &Operation, operations: &[(String, Operation)]) -> LastOperation {
     let own = || operations.iter().filter(|(_, operation)| operation.id == newest.id);
-    let nodes = || own().flat_map(|(_, operation)| &operation.nodes);
+    // A node's journal knows best about that node; about one that has no journal the others know as much.
+    let has_journal = |name: &str| own().any(|(node, _)| node == name);
+    let nodes = || {
+        let mine =
+            own().flat_map(|(node, operation)| operation.nodes.iter().filter(move |report| report.name == *node));
+        mine.chain(newest.nodes.iter().filter(|report| !has_journal(&report.name)))
+    };
     let named = |wanted: &dyn Fn(NodeState) -> bool| -> Vec<String> {
         let mut names: Vec<String> = nodes().filter(|node| wanted(node.state)).map(|node| node.name.clone()).collect();
         names.dedup();

@@ -185,6 +185,8 @@ pub enum FileContent {
     Request(Id),
     /// A kubeconfig.
     Kubeconfig(KubeconfigPlan),
+    /// The manifest of a static pod, whole; it holds nothing secret.
+    Manifest(String),
     /// No content: a symbolic link, as `kubelet-client-current.pem` is one.
     Link {
         /// What the link says.

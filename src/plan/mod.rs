@@ -7,6 +7,8 @@ pub mod blueprint;
 pub mod compare;
 pub mod create;
 pub mod credentials;
+pub mod gates;
 pub mod operation;
+pub mod restart;
 pub mod rotate;
 pub mod sign_in;

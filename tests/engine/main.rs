@@ -18,6 +18,7 @@ mod lock;
 mod observe;
 mod old_kernel;
 mod recovery;
+mod rolling;
 mod rotate;
 mod servers;
 mod source;

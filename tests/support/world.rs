@@ -121,7 +121,7 @@ pub fn operation(id: &str) -> Operation {
 }
 
 pub fn request(id: &str, changes: Vec<Change>) -> Request {
-    Request { operation: operation(id), changes, directory_mode: 0o755 }
+    Request { operation: operation(id), changes, directory_mode: 0o755, restarting: Vec::new(), words: Vec::new() }
 }
 
 /// The transactions of a node, as the command line has them.

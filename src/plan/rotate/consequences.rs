@@ -63,7 +63,7 @@ pub(super) fn next_steps(
     nodes: &[NodeBlueprint],
 ) -> Vec<String> {
     let mut steps = Vec::new();
-    if request.reach.is_live {
+    if request.reach.is_live && !request.restarts {
         for node in nodes {
             let on = if nodes.len() > 1 { format!("on {}: ", node.node) } else { String::new() };
             steps.extend(restart(&node.restarts).map(|step| format!("{on}{step}")));

@@ -34,6 +34,8 @@ pub struct Request {
     pub wait_for_tokens: Option<Lifetime>,
     /// How much of the cluster can be seen.
     pub reach: Reach,
+    /// Whether components are restarted as part of the operation; otherwise that is left to people.
+    pub restarts: bool,
 }
 
 /// What a spec says about one certificate.

@@ -1,0 +1,168 @@
+//! What a rolling change needs to know of a live cluster: how its components are restarted, which run where, and how each
+//! proves that it is well.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::cluster_file::{ClusterFile, RestartStrategy};
+use super::rolling::Rolling;
+use super::session::Session;
+use super::target::{Extent, Place, Target, TargetNode};
+use crate::apply::journal::Journal;
+use crate::apply::sha256;
+use crate::error::Failure;
+use crate::node::{FoundState, Query};
+use crate::pki::layout::{Flavour, Role};
+use crate::plan::gates::{self, Gate};
+use crate::plan::restart::{Manifest, Means, Strategy};
+
+mod proof;
+
+/// The components of a control plane, in the order in which they depend on each other.
+const COMPONENTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+
+/// How long components have to come back and to be well, for each gate. A static pod waits for the end of its
+/// predecessor (30 s) and for the kubelet to look (20 s).
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// How many workers are changed side by side unless `--parallel` says otherwise.
+const WORKERS: u16 = 1;
+
+/// Whether changes to `target` are those of running components, to be made node by node.
+pub fn is_live(target: &Target, place: &Place) -> bool {
+    match target.extent {
+        Extent::WholeCluster | Extent::PartOfCluster => true,
+        // Where nothing runs there is nothing to restart and nothing to wait for.
+        Extent::Machine => *place == Place::ThisMachine && target.nodes.iter().any(runs_something),
+        Extent::Folder => false,
+    }
+}
+
+fn runs_something(node: &TargetNode) -> bool {
+    let listens = |port| node.node.dial("127.0.0.1", port, Duration::from_secs(2)).is_ok();
+    [6443, 2379, 10250].into_iter().any(listens)
+}
+
+/// Refuses to begin on a cluster that is not well: a change one node at a time relies on the others.
+///
+/// # Errors
+/// Exit code 1, with what is wrong on which node.
+pub fn refuse_unwell(session: &Session, target: &Target, manifests: &[Manifest]) -> anyhow::Result<()> {
+    let mut faults = Vec::new();
+    for node in target.nodes.iter().filter(|node| node.role == Role::ControlPlane) {
+        let name = node.node.name();
+        let runs = |component: &str| manifests.iter().any(|one| one.node == name && one.component == component);
+        let mut gates = Vec::new();
+        if runs("etcd") {
+            gates.push(Gate::EtcdHealthy);
+        }
+        if runs("kube-apiserver") {
+            gates.push(Gate::ApiReady);
+        }
+        for gate in gates {
+            session.interrupt.check()?;
+            if let Err(reason) = proof::look(target, node, &gate, session.by_now()) {
+                faults.push(format!("{name}: it is not so that {gate}: {reason}"));
+            }
+        }
+    }
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::failed(format!("the cluster is not well, so nothing was changed:\n  {}", faults.join("\n  ")))
+        .hint("a rolling change relies on the other nodes; make the cluster well first")
+        .into())
+}
+
+/// How the target's components are restarted.
+pub fn means(cluster: Option<&ClusterFile>) -> Means {
+    let Some(restart) = cluster.and_then(|file| file.spec.restart.as_ref()) else { return Means::default() };
+    let strategy = match restart.strategy {
+        RestartStrategy::StaticPod => Strategy::StaticPod,
+        RestartStrategy::Systemd => Strategy::Systemd,
+        RestartStrategy::Command => Strategy::Command(restart.commands.clone()),
+    };
+    let kubelet = restart.kubelet.clone().unwrap_or_else(|| Means::default().kubelet);
+    Means { strategy, kubelet }
+}
+
+/// The manifests of the static pods on all nodes of the target.
+///
+/// # Errors
+/// When a node cannot be read.
+pub fn manifests(target: &Target) -> anyhow::Result<Vec<Manifest>> {
+    let mut manifests = Vec::new();
+    for node in target.nodes.iter().filter(|node| node.layout.flavour == Flavour::Kubeadm) {
+        let Some(folder) = &node.layout.kubernetes_dir else { continue };
+        let paths: Vec<PathBuf> = COMPONENTS.iter().map(|name| folder.join(format!("manifests/{name}.yaml"))).collect();
+        let found = node.node.read(&paths.iter().cloned().map(Query::File).collect::<Vec<_>>())?;
+        for ((component, path), found) in COMPONENTS.iter().zip(paths).zip(found) {
+            let FoundState::File(content) = &found.state else { continue };
+            manifests.push(Manifest {
+                node: node.node.name().to_owned(),
+                component: (*component).to_owned(),
+                path,
+                text: String::from_utf8_lossy(content).into_owned(),
+                sha256: sha256(content),
+            });
+        }
+    }
+    Ok(manifests)
+}
+
+/// How the target is changed node by node.
+pub fn rolling<'a>(
+    session: &'a Session,
+    target: &'a Target,
+    manifests: &'a [Manifest],
+    parallel: Option<u16>,
+) -> Rolling<'a> {
+    let means = means(target.cluster.as_ref());
+    let by_manifest = means.strategy == Strategy::StaticPod;
+    let prove = move |node: &TargetNode, journal: &Journal| {
+        let name = node.node.name();
+        let runs = |component: &str| {
+            if by_manifest {
+                manifests.iter().any(|one| one.node == name && one.component == component)
+            } else {
+                node.role == Role::ControlPlane
+            }
+        };
+        let reports = journal.operation.nodes.iter().filter(|report| report.name == name);
+        for gate in reports.flat_map(|report| gates::after(report, &runs)) {
+            wait_for(session, target, node, &gate)?;
+        }
+        Ok(())
+    };
+    Rolling {
+        means: self::means(target.cluster.as_ref()),
+        parallel: parallel.unwrap_or(WORKERS).into(),
+        prove: Box::new(prove),
+    }
+}
+
+/// Waits until a gate opens.
+///
+/// # Errors
+/// When it does not in time; then the words are those of the last look.
+fn wait_for(session: &Session, target: &Target, node: &TargetNode, gate: &Gate) -> anyhow::Result<()> {
+    let name = node.node.name();
+    session.ui.step(&format!("{name}: waiting until {gate}"));
+    let begun = std::time::Instant::now();
+    let mut pause = Duration::from_millis(100);
+    loop {
+        session.interrupt.check()?;
+        let reason = match proof::look(target, node, gate, session.by_now()) {
+            Ok(()) => return Ok(()),
+            Err(reason) => reason,
+        };
+        session.ui.debug(&format!("{name}: not yet: {reason}"));
+        if begun.elapsed() >= PATIENCE {
+            return Err(Failure::failed(format!("{name}: not within {} s: {gate}: {reason}", PATIENCE.as_secs()))
+                .hint("look at the component's log on that node; the next node was not touched")
+                .into());
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_secs(2));
+    }
+}

@@ -1,0 +1,212 @@
+//! One look at what a gate waits for: what running components say, never only what their files say.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::cli::target::{Target, TargetNode};
+use crate::live::NoAnswer;
+use crate::live::api_server::ApiServer;
+use crate::live::cluster::{COMPONENT_LEASES, NODE_LEASES};
+use crate::live::component::{self, Component};
+use crate::live::credential::Credential;
+use crate::live::etcd::{Etcd, Quorum, client_endpoint};
+use crate::live::places::Places;
+use crate::node::http::Limits;
+use crate::node::probe::{Endpoint, chain_through};
+use crate::node::{Found, FoundState, Query};
+use crate::pki::certificate::Certificate;
+use crate::pki::layout::Role;
+use crate::pki::pem_file::PemFile;
+use crate::plan::gates::Gate;
+use time::OffsetDateTime;
+
+/// For one question and its answer.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A lease that was not renewed for that long has nobody behind it; components renew theirs every 2 s, kubelets every 10 s.
+const STALE: time::Duration = time::Duration::seconds(30);
+
+/// Clocks tell seconds apart in files, and hundredths in processes.
+const BLUR: time::Duration = time::Duration::seconds(1);
+
+/// Whether the gate is open.
+///
+/// # Errors
+/// Why not, in words.
+pub(super) fn look(target: &Target, node: &TargetNode, gate: &Gate, now: OffsetDateTime) -> Result<(), String> {
+    match gate {
+        Gate::Serves { port, path, .. } => serves(node, *port, path),
+        Gate::ApiReady => own_server(node, |server| server.ready()),
+        Gate::EtcdHealthy => etcd(node),
+        Gate::Started { component, since } => started(target, node, component, since, now),
+        Gate::Led { component } => led(node, component, now),
+        Gate::NodeReady => ready(node, now),
+    }
+}
+
+fn serves(node: &TargetNode, port: u16, path: &Path) -> Result<(), String> {
+    let found = read(node, Query::File(path.to_owned()))?;
+    let FoundState::File(content) = &found.state else { return Err(format!("{} cannot be read", path.display())) };
+    let file = PemFile::parse(content);
+    let on_disk = file.certificates().next().ok_or_else(|| format!("there is no certificate in {}", path.display()))?;
+    let places = places(node)?;
+    // A member of etcd listens for its peers only at its own address.
+    let host = match (port, &places.api_server) {
+        (2380, _) => own_address(node).unwrap_or_else(|| "127.0.0.1".to_owned()),
+        (6443, Some(listener)) => listener.endpoint.host.clone(),
+        _ => "127.0.0.1".to_owned(),
+    };
+    let port = match (port, &places.api_server, &places.etcd) {
+        (6443, Some(listener), _) | (2379, _, Some(listener)) => listener.endpoint.port,
+        _ => port,
+    };
+    let shown = chain_through(&*node.node, &Endpoint { host, port }, None, LIMIT)?;
+    let served = shown.first().ok_or("it shows no certificate")?;
+    if *served == *on_disk.der {
+        return Ok(());
+    }
+    let serial = Certificate::from_der(served).map_or_else(|error| error, |served| served.serial().to_string());
+    Err(format!("it still serves the certificate with serial number {serial}"))
+}
+
+/// The first address of the machine's own.
+fn own_address(node: &TargetNode) -> Option<String> {
+    node.node.facts().ok()?.addresses.first().map(ToString::to_string)
+}
+
+fn etcd(node: &TargetNode) -> Result<(), String> {
+    let listener = places(node)?.etcd.ok_or("there is no etcd on this node")?;
+    let folder = node.layout.pki_dir.join("etcd");
+    let credential = Credential::read_pair(&*node.node, &folder.join("healthcheck-client"), &folder.join("ca.crt"))?;
+    let own = Etcd::new(&*node.node, listener.endpoint, &credential, limits())?;
+    let words = |error: NoAnswer| error.to_string();
+    let members = own.members().map_err(words)?;
+    let mut answers = Vec::new();
+    for member in &members {
+        let name = if member.name.is_empty() { format!("{:x}", member.id) } else { member.name.clone() };
+        let at = own.at(client_endpoint(member).map_err(words)?);
+        at.healthy().map_err(|error| format!("member {name}: {error}"))?;
+        answers.push(at.status().map_err(|error| format!("member {name}: {error}"))?);
+    }
+    let quorum = Quorum::of(&members, &answers);
+    if quorum.well == quorum.voters && quorum.leader.is_some() {
+        return Ok(());
+    }
+    Err(format!(
+        "{} of {} members are well, {}",
+        quorum.well,
+        quorum.voters,
+        match quorum.leader {
+            Some(_) => "with a leader",
+            None => "without a leader they agree on",
+        }
+    ))
+}
+
+fn started(target: &Target, node: &TargetNode, name: &str, since: &Path, now: OffsetDateTime) -> Result<(), String> {
+    let component = Component::ALL.into_iter().find(|one| one.name() == name);
+    let component = component.ok_or_else(|| format!("nobody knows how to ask {name} since when it runs"))?;
+    let found = read(node, Query::Metadata(since.to_owned()))?;
+    let changed = found.metadata.ok_or_else(|| format!("{} is not there", since.display()))?.modified;
+    let Some(credential) = administrator(target, node) else {
+        // The kubelet tells nobody else; its lease is looked at besides.
+        return if component == Component::Kubelet {
+            renewed(node, Some(changed), now)
+        } else {
+            Err(no_administrator())
+        };
+    };
+    let running = component::running(&*node.node, component, &places(node)?, &credential, limits())
+        .map_err(|error| error.to_string())?;
+    if running.started_at + BLUR >= changed {
+        return Ok(());
+    }
+    Err(format!("its process runs since {}, its files are of {changed}", running.started_at))
+}
+
+fn led(node: &TargetNode, component: &str, now: OffsetDateTime) -> Result<(), String> {
+    let lease = own_server(node, |server| server.lease(COMPONENT_LEASES, component))?;
+    let now = clock(node, now)?;
+    match (lease.holder, lease.renewed_at) {
+        (Some(holder), Some(renewed)) if !holder.is_empty() && now - renewed < STALE => Ok(()),
+        (_, renewed) => Err(format!("nobody renews its lease, last done {renewed:?}")),
+    }
+}
+
+fn ready(node: &TargetNode, now: OffsetDateTime) -> Result<(), String> {
+    renewed(node, None, now)?;
+    let status = as_kubelet(node, |server, name| server.node(name))?;
+    if status.ready { Ok(()) } else { Err(format!("it is not Ready: {}", status.message)) }
+}
+
+/// Whether the kubelet has renewed its node's lease, since `since` where that is given.
+fn renewed(node: &TargetNode, since: Option<OffsetDateTime>, now: OffsetDateTime) -> Result<(), String> {
+    let lease = as_kubelet(node, |server, name| server.lease(NODE_LEASES, name))?;
+    let oldest = match since {
+        Some(since) => since,
+        None => clock(node, now)? - STALE,
+    };
+    match lease.renewed_at {
+        Some(renewed) if renewed >= oldest => Ok(()),
+        renewed => Err(format!("the kubelet has not renewed its lease since {renewed:?}")),
+    }
+}
+
+/// Asks the node's own API server as an administrator.
+fn own_server<T>(node: &TargetNode, ask: impl FnOnce(&ApiServer<'_>) -> Result<T, NoAnswer>) -> Result<T, String> {
+    let listener = places(node)?.api_server.ok_or("there is no kube-apiserver on this node")?;
+    let credential = own_administrator(node).ok_or_else(no_administrator)?;
+    let server = ApiServer::new(&*node.node, listener.endpoint, &credential, limits())?;
+    ask(&server).map_err(|error| error.to_string())
+}
+
+/// Asks the API server that the kubelet talks to, as the kubelet, with the node's name.
+fn as_kubelet<T>(
+    node: &TargetNode,
+    ask: impl FnOnce(&ApiServer<'_>, &str) -> Result<T, NoAnswer>,
+) -> Result<T, String> {
+    let folder = node.layout.kubernetes_dir.as_deref().unwrap_or(Path::new("/etc/kubernetes"));
+    let credential = Credential::read(&*node.node, &folder.join("kubelet.conf"))?;
+    let server = credential.server.clone().ok_or("kubelet.conf names no server")?;
+    let server = ApiServer::new(&*node.node, server, &credential, limits())?;
+    let user = server.who_am_i().map_err(|error| error.to_string())?;
+    let name = user.name.strip_prefix("system:node:");
+    let name = name.ok_or_else(|| format!("the kubelet is taken for {}", user.name))?;
+    ask(&server, name).map_err(|error| error.to_string())
+}
+
+/// An administrator's credential: of the node itself, else of another one of the target.
+fn administrator(target: &Target, node: &TargetNode) -> Option<Credential> {
+    let others = target.nodes.iter().filter(|one| one.role == Role::ControlPlane);
+    std::iter::once(node).chain(others).find_map(own_administrator)
+}
+
+fn own_administrator(node: &TargetNode) -> Option<Credential> {
+    let folder = node.layout.kubernetes_dir.as_deref()?;
+    ["admin.conf", "super-admin.conf"].iter().find_map(|name| Credential::read(&*node.node, &folder.join(name)).ok())
+}
+
+fn no_administrator() -> String {
+    "there is no admin.conf to ask with".to_owned()
+}
+
+fn places(node: &TargetNode) -> Result<Places, String> {
+    let nothing = Path::new("/");
+    let kubernetes = node.layout.kubernetes_dir.as_deref().unwrap_or(nothing);
+    let kubelet = node.layout.kubelet_dir.as_deref().unwrap_or(nothing);
+    Places::read(&*node.node, kubernetes, kubelet).map_err(|error| format!("{error:#}"))
+}
+
+/// The node's own clock.
+fn clock(node: &TargetNode, now: OffsetDateTime) -> Result<OffsetDateTime, String> {
+    node.node.facts().map(|facts| now + facts.clock_skew).map_err(|error| format!("{error:#}"))
+}
+
+fn read(node: &TargetNode, query: Query) -> Result<Found, String> {
+    let found = node.node.read(&[query]).map_err(|error| format!("{error:#}"))?;
+    found.into_iter().next().ok_or_else(|| "nothing was read".to_owned())
+}
+
+fn limits() -> Limits {
+    Limits::within(LIMIT)
+}

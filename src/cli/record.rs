@@ -1,0 +1,44 @@
+//! What this workstation knows of the operations on a cluster: a copy of the last one's result, for when the nodes cannot
+//! be asked. The nodes' own journals are what counts.
+
+use std::path::PathBuf;
+
+use super::session::Session;
+use super::target::Target;
+use crate::node::local::LocalNode;
+use crate::node::{Content, Effect, FoundState, Node, Query};
+use crate::plan::operation::Operation;
+
+/// Keeps `operation` as the last one of the target's cluster. A failure is a warning: the nodes know it all.
+pub fn keep(session: &Session, target: &Target, operation: &Operation) {
+    let Some(cluster) = &target.cluster else { return };
+    let kept = path(session, &cluster.metadata.name).and_then(|path| {
+        let text = serde_json::to_vec_pretty(operation)?;
+        let here = LocalNode::open("local", "/")?;
+        if let Some(folder) = path.parent() {
+            here.apply(&Effect::MakeDirectory { path: folder, mode: 0o700 })?;
+        }
+        here.apply(&Effect::Install { path: &path, content: Content::Bytes(&text), mode: 0o600, owner: None })
+    });
+    if let Err(error) = kept {
+        session.ui.debug(&format!("the operation is not recorded on this machine: {error:#}"));
+    }
+}
+
+/// The last operation recorded here for the cluster called `name`.
+///
+/// # Errors
+/// When HOME is not set or this machine cannot be read. A damaged record is none.
+pub fn last(session: &Session, name: &str) -> anyhow::Result<Option<Operation>> {
+    let found = LocalNode::open("local", "/")?.read(&[Query::File(path(session, name)?)])?;
+    Ok(match found.into_iter().next().map(|found| found.state) {
+        Some(FoundState::File(text)) => serde_json::from_slice(&text).ok(),
+        _ => None,
+    })
+}
+
+fn path(session: &Session, name: &str) -> anyhow::Result<PathBuf> {
+    let safe = |letter: char| if letter.is_alphanumeric() || "-_.".contains(letter) { letter } else { '_' };
+    let name: String = name.chars().map(safe).collect();
+    Ok(session.home()?.join(".kubepki/operations").join(format!("{}.json", name.trim_start_matches('.'))))
+}

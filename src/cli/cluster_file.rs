@@ -169,6 +169,24 @@ impl ClusterNode {
 }
 
 impl ClusterFile {
+    /// One with nothing in it but what goes without saying; without a name and nodes it is not complete.
+    pub fn empty() -> Self {
+        Self {
+            api_version: "kubepki.io/v1".to_owned(),
+            kind: "Cluster".to_owned(),
+            metadata: Metadata { name: String::new() },
+            spec: Spec {
+                control_plane_endpoint: None,
+                profile: None,
+                kubernetes_dir: kubernetes_dir(),
+                kubelet_dir: kubelet_dir(),
+                ssh: Ssh::default(),
+                restart: None,
+                nodes: Vec::new(),
+            },
+        }
+    }
+
     /// Reads a cluster file from its content; `path` is for messages only.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ pub mod check_expiry;
 pub mod cluster_file;
 pub mod completion;
 pub mod create_certs;
+pub mod discover;
 pub mod environment;
 pub mod get_credentials;
 pub mod global;
@@ -83,6 +84,7 @@ pub enum Command {
     CheckExpiry(Box<check_expiry::CheckExpiryArgs>),
     Completion(completion::CompletionArgs),
     CreateCerts(Box<create_certs::CreateCertsArgs>),
+    Discover(Box<discover::DiscoverArgs>),
     GetCredentials(Box<get_credentials::GetCredentialsArgs>),
     List(list::ListArgs),
     RotateCerts(Box<rotate_certs::RotateCertsArgs>),
@@ -95,7 +97,7 @@ impl Command {
     /// Whether it must never be torn away in the middle.
     fn changes_something(&self) -> bool {
         match self {
-            Self::CreateCerts(_) | Self::GetCredentials(_) | Self::RotateCerts(_) => true,
+            Self::CreateCerts(_) | Self::Discover(_) | Self::GetCredentials(_) | Self::RotateCerts(_) => true,
             Self::CheckExpiry(_)
             | Self::Completion(_)
             | Self::List(_)
@@ -113,6 +115,7 @@ impl Command {
             Self::CheckExpiry(args) => check_expiry::run(args, session),
             Self::Completion(args) => completion::run(args, session),
             Self::CreateCerts(args) => create_certs::run(args, session),
+            Self::Discover(args) => discover::run(args, session),
             Self::GetCredentials(args) => get_credentials::run(args, session),
             Self::List(args) => list::run(args, session),
             Self::RotateCerts(args) => rotate_certs::run(args, session),

@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod component;
 pub mod credential;
 pub mod etcd;
+pub mod inventory;
 pub mod places;
 pub mod proof;
 pub mod signing;

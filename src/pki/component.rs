@@ -103,8 +103,8 @@ fn named(host: &str) -> Option<&str> {
     (!matches!(bare, "" | "0.0.0.0" | "::")).then_some(bare)
 }
 
-/// The value of `--name=value` among the arguments in a manifest's text.
-fn flag<'a>(manifest: &'a str, name: &str) -> Option<&'a str> {
+/// The value of `--name=value` among the arguments in the text of a static pod's manifest; the last one counts.
+pub fn flag<'a>(manifest: &'a str, name: &str) -> Option<&'a str> {
     let lines = manifest.lines().map(|line| line.trim().trim_start_matches("- ").trim_matches(['"', '\'']));
     lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix('=')).map(str::trim).next_back()
 }

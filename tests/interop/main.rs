@@ -8,6 +8,7 @@ mod support;
 mod apiserver;
 mod check_expiry;
 mod credentials;
+mod discover;
 mod endpoints;
 mod etcd;
 mod http;

@@ -22,7 +22,7 @@ use crate::error::Failure;
 use crate::node::Node;
 use crate::node::fleet::{AT_ONCE, side_by_side};
 use crate::plan::blueprint::Blueprint;
-use crate::plan::operation::{NodeState, Operation, ProvisioningState};
+use crate::plan::operation::{FileAction, NodeReport, NodeState, Operation, ProvisioningState};
 use crate::report::progress::Progress;
 
 /// A changing command at work on its target.
@@ -111,6 +111,11 @@ impl<'a> Crew<'a> {
         question: &str,
     ) -> anyhow::Result<Option<Operation>> {
         let mut operation = blueprint.operation(&change::operation_id(self.session.now)?);
+        // A node on which nothing changes has nothing to wait for.
+        let is_idle = |node: &NodeReport| node.files.iter().all(|file| file.action == FileAction::Unchanged);
+        if !change.what_if {
+            operation.nodes.iter_mut().filter(|node| is_idle(node)).for_each(|node| node.state = NodeState::Finished);
+        }
         for warning in &blueprint.warnings {
             self.session.ui.warning(warning);
         }

@@ -51,7 +51,14 @@ pub fn refuse_unwell(session: &Session, target: &Target, manifests: &[Manifest])
     let mut faults = Vec::new();
     for node in target.nodes.iter().filter(|node| node.role == Role::ControlPlane) {
         let name = node.node.name();
-        let runs = |component: &str| manifests.iter().any(|one| one.node == name && one.component == component);
+        let by_manifest = means(target.cluster.as_ref()).strategy == Strategy::StaticPod;
+        let runs = |component: &str| {
+            if by_manifest {
+                manifests.iter().any(|one| one.node == name && one.component == component)
+            } else {
+                proof::has_files_of(node, component)
+            }
+        };
         let mut gates = Vec::new();
         if runs("etcd") {
             gates.push(Gate::EtcdHealthy);
@@ -125,7 +132,7 @@ pub fn rolling<'a>(
             if by_manifest {
                 manifests.iter().any(|one| one.node == name && one.component == component)
             } else {
-                node.role == Role::ControlPlane
+                proof::has_files_of(node, component)
             }
         };
         let reports = journal.operation.nodes.iter().filter(|report| report.name == name);

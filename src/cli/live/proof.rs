@@ -10,7 +10,7 @@ use crate::live::cluster::{COMPONENT_LEASES, NODE_LEASES};
 use crate::live::component::{self, Component};
 use crate::live::credential::Credential;
 use crate::live::etcd::{Etcd, Quorum, client_endpoint};
-use crate::live::places::Places;
+use crate::live::places::{Listener, Places};
 use crate::node::http::Limits;
 use crate::node::probe::{Endpoint, chain_through};
 use crate::node::{Found, FoundState, Query};
@@ -190,11 +190,39 @@ fn no_administrator() -> String {
     "there is no admin.conf to ask with".to_owned()
 }
 
+/// Where the node's components listen. What has files there and no manifest listens where kubeadm would have it.
 fn places(node: &TargetNode) -> Result<Places, String> {
     let nothing = Path::new("/");
     let kubernetes = node.layout.kubernetes_dir.as_deref().unwrap_or(nothing);
     let kubelet = node.layout.kubelet_dir.as_deref().unwrap_or(nothing);
-    Places::read(&*node.node, kubernetes, kubelet).map_err(|error| format!("{error:#}"))
+    let mut places = Places::read(&*node.node, kubernetes, kubelet).map_err(|error| format!("{error:#}"))?;
+    let usual = |component: &str, host: &str, port: u16| {
+        let endpoint = Endpoint { host: host.to_owned(), port };
+        has_files_of(node, component).then_some(Listener { endpoint, tls: true })
+    };
+    if places.api_server.is_none() {
+        let host = own_address(node).unwrap_or_else(|| "127.0.0.1".to_owned());
+        places.api_server = usual("kube-apiserver", &host, 6443);
+    }
+    places.etcd = places.etcd.or_else(|| usual("etcd", "127.0.0.1", 2379));
+    places.controller_manager =
+        places.controller_manager.or_else(|| usual("kube-controller-manager", "127.0.0.1", 10257));
+    places.scheduler = places.scheduler.or_else(|| usual("kube-scheduler", "127.0.0.1", 10259));
+    Ok(places)
+}
+
+/// Whether the node has what this component of a control plane runs with.
+pub(super) fn has_files_of(node: &TargetNode, component: &str) -> bool {
+    let kubernetes = node.layout.kubernetes_dir.as_deref();
+    let path = match component {
+        "etcd" => Some(node.layout.pki_dir.join("etcd/server.crt")),
+        "kube-apiserver" => Some(node.layout.pki_dir.join("apiserver.crt")),
+        "kube-controller-manager" => kubernetes.map(|folder| folder.join("controller-manager.conf")),
+        "kube-scheduler" => kubernetes.map(|folder| folder.join("scheduler.conf")),
+        _ => None,
+    };
+    let found = path.and_then(|path| read(node, Query::Metadata(path)).ok());
+    found.is_some_and(|found| !matches!(found.state, FoundState::Missing))
 }
 
 /// The node's own clock.

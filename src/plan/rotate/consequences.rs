@@ -185,6 +185,8 @@ fn reasons<'a>(inventory: &'a Inventory<'_>, selection: &'a Selection) -> Vec<(&
             continue;
         }
         match reasons.iter_mut().find(|(known, _)| *known == left) {
+            // The same certificate of several nodes is named once.
+            Some((_, names)) if names.contains(&name) => {}
             Some((_, names)) => names.push(name),
             None => reasons.push((left, vec![name])),
         }

@@ -107,10 +107,7 @@ impl ApiServer<'_> {
     pub fn approve(&self, name: &str, reason: &str, message: &str) -> Result<SigningRequest, NoAnswer> {
         let mut object = self.get(&format!("{LIST}/{}", segment(name)))?;
         let condition = json!({"type": "Approved", "status": "True", "reason": reason, "message": message});
-        match object["status"]["conditions"].as_array_mut() {
-            Some(conditions) => conditions.push(condition),
-            None => object["status"]["conditions"] = json!([condition]),
-        }
+        add_condition(&mut object, condition)?;
         read(&self.put(&format!("{LIST}/{}/approval", segment(name)), &object)?)
     }
 
@@ -124,6 +121,21 @@ impl ApiServer<'_> {
             other => other.map(drop),
         }
     }
+}
+
+fn add_condition(object: &mut Value, condition: Value) -> Result<(), NoAnswer> {
+    let wrong = |what: &str| NoAnswer::Malformed(format!("{what} is no object"));
+    let fields = object.as_object_mut().ok_or_else(|| wrong("the request"))?;
+    let status = fields.entry("status").or_insert(Value::Null);
+    if status.is_null() {
+        *status = json!({});
+    }
+    let status = status.as_object_mut().ok_or_else(|| wrong("its status"))?;
+    match status.get_mut("conditions").and_then(Value::as_array_mut) {
+        Some(conditions) => conditions.push(condition),
+        None => drop(status.insert("conditions".to_owned(), json!([condition]))),
+    }
+    Ok(())
 }
 
 fn read(object: &Value) -> Result<SigningRequest, NoAnswer> {
@@ -162,6 +174,25 @@ fn read(object: &Value) -> Result<SigningRequest, NoAnswer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_condition_is_added_to_any_request_and_to_nothing_else() {
+        let added = |mut object: Value| add_condition(&mut object, json!("new")).map(|()| object);
+        for (object, expected) in [
+            (json!({}), json!({"status": {"conditions": ["new"]}})),
+            (json!({"status": null}), json!({"status": {"conditions": ["new"]}})),
+            (json!({"status": {"conditions": null}}), json!({"status": {"conditions": ["new"]}})),
+            (
+                json!({"status": {"conditions": ["old"]}, "a": 1}),
+                json!({"status": {"conditions": ["old", "new"]}, "a": 1}),
+            ),
+        ] {
+            assert_eq!(added(object).expect("a request"), expected);
+        }
+        for odd in [json!([]), json!("x"), json!(null), json!({"status": "x"}), json!({"status": [1]})] {
+            assert!(matches!(added(odd), Err(NoAnswer::Malformed(_))));
+        }
+    }
 
     #[test]
     fn the_state_is_that_of_the_conditions() {

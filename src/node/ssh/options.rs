@@ -114,12 +114,26 @@ impl Hop {
             (place, None)
         };
         let port = port.map(|port| port.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(wrong)).transpose()?;
-        if host.is_empty() || host.starts_with('-') || user.is_some_and(|user| user.is_empty() || user.starts_with('-'))
-        {
+        if !is_host(host) || user.is_some_and(|user| !is_user(user)) {
             return Err(wrong().into());
         }
         Ok(Self { host: host.to_owned(), port, user: user.map(str::to_owned) })
     }
+}
+
+/// Whether SSH takes `text` for a host: an address, or a name without what could mean something else on its way.
+fn is_host(text: &str) -> bool {
+    let address = text.split('%').next().unwrap_or_default();
+    let is_plain =
+        |letter: char| !letter.is_whitespace() && !letter.is_control() && !"[]@/'`\"$\\;&<>|(){}".contains(letter);
+    let is_address = !text.contains(':') || address.parse::<std::net::Ipv6Addr>().is_ok();
+    !text.is_empty() && !text.starts_with('-') && text.chars().all(is_plain) && is_address
+}
+
+/// Whether `text` can be a user's name.
+fn is_user(text: &str) -> bool {
+    let is_plain = |letter: char| !letter.is_whitespace() && !letter.is_control() && letter != '/';
+    !text.is_empty() && !text.starts_with('-') && text.chars().all(is_plain)
 }
 
 impl std::fmt::Display for Hop {
@@ -176,7 +190,26 @@ mod tests {
 
     #[test]
     fn what_is_no_jump_host_is_quoted() {
-        for text in ["", "a:", "a:0", "a:99999", "a:ssh", "@a", "a,,b", "[fd00::1", "[fd00::1]x", "-oProxyCommand=x"] {
+        for text in [
+            "",
+            "a:",
+            "a:0",
+            "a:99999",
+            "a:ssh",
+            "@a",
+            "a,,b",
+            "[fd00::1",
+            "[fd00::1]x",
+            "-oProxyCommand=x",
+            "a[f00::1]:",
+            "b:1:2",
+            "a b",
+            "a\0",
+            "a/b",
+            "x y@b",
+            "ssh://ssh://a@b",
+            "$(x)",
+        ] {
             let error = Hop::parse_list(text).expect_err(text);
             assert!(error.to_string().contains("is no jump host"), "{text}: {error}");
         }

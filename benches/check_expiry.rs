@@ -76,9 +76,9 @@ fn one_node(root: &Path) {
             peer.push(timed(&mut theirs()));
         }
     }
-    show("kubepki", own, memory(&ours()));
+    show("kubepki", own, usage(&ours()));
     if let Some(theirs) = &theirs {
-        show("kubeadm", peer, memory(&theirs()));
+        show("kubeadm", peer, usage(&theirs()));
     }
 }
 
@@ -93,15 +93,15 @@ fn many(pki: &Path, algorithm: KeyAlgorithm, count: usize) {
     let output = check().output().unwrap();
     let found = output.stdout.windows(8).filter(|window| *window == b"\"status\"").count();
     assert_eq!(found, count + 1, "every certificate and the CA have a row");
-    show(&format!("{count} {algorithm} certificates in a folder"), times, memory(&check()));
+    show(&format!("{count} {algorithm} certificates in a folder"), times, usage(&check()));
 }
 
-fn show(what: &str, mut times: Vec<Duration>, memory: Option<f64>) {
+fn show(what: &str, mut times: Vec<Duration>, usage: Option<String>) {
     times.sort();
     let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
-    let memory = memory.map_or_else(String::new, |memory| format!(", {memory:.1} MiB"));
+    let usage = usage.unwrap_or_default();
     let (least, median) = (milliseconds(times[0]), milliseconds(times[times.len() / 2]));
-    println!("  {what}: median {median:.1} ms, least {least:.1} ms{memory}");
+    println!("  {what}: median {median:.1} ms, least {least:.1} ms{usage}");
 }
 
 fn kubepki() -> Command {
@@ -119,13 +119,16 @@ fn timed(command: &mut Command) -> Duration {
     time
 }
 
-/// The largest resident size in MiB, by GNU time where that is installed.
-fn memory(command: &Command) -> Option<f64> {
+/// The largest resident size, and the time of all cores, which says more than the clock where others are at work; by GNU
+/// time where that is installed.
+fn usage(command: &Command) -> Option<String> {
     let mut measured = Command::new("/usr/bin/time");
-    measured.args(["-f", "%M"]).arg(command.get_program()).args(command.get_args());
+    measured.args(["-f", "%M %U %S"]).arg(command.get_program()).args(command.get_args());
     let output = measured.stdout(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stderr).ok()?;
-    text.lines().last()?.parse::<f64>().ok().map(|kibibytes| kibibytes / 1024.0)
+    let numbers: Vec<f64> = text.lines().last()?.split(' ').map(str::parse).collect::<Result<_, _>>().ok()?;
+    let [kibibytes, user, system] = numbers[..] else { return None };
+    Some(format!(", {:.1} MiB, {:.2} s of all cores", kibibytes / 1024.0, user + system))
 }
 
 fn finish(command: &mut Command) {

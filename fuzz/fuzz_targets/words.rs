@@ -14,6 +14,7 @@ use kubepki::pki::profile::Profile;
 use kubepki::pki::san::San;
 use kubepki::pki::spec::template;
 use kubepki::pki::usage::ExtendedKeyUsage;
+use kubepki::plan::credentials;
 use kubepki::plan::rotate::scope::Scope;
 use kubepki::report::text::printable;
 use kubepki_fuzz::{NOW, assert_harmless, key};
@@ -43,6 +44,8 @@ fuzz_target!(|text: &str| {
         Template::leaf(Name::new("jane", &[]), &[usage], &[], key().public_key(), (NOW, NOW));
     }
     let _ = text.parse::<Scope>();
+    credentials::with_endpoint("https://10.0.0.1:6443", text);
+    credentials::with_endpoint(text, "10.0.0.1:6443");
     if template::check(text).is_ok() && !template::is_template(text) {
         assert_eq!(template::expand(text, |_| None).as_deref(), Ok(text));
     }

@@ -65,7 +65,7 @@ impl KeyFile {
 }
 
 /// Whether a key of OpenSSH's format is encrypted, and its public key.
-fn openssh(mut rest: &[u8]) -> Option<(bool, Vec<u8>)> {
+pub(super) fn openssh(mut rest: &[u8]) -> Option<(bool, Vec<u8>)> {
     let mut text = || {
         let (length, after) = rest.split_first_chunk::<4>()?;
         let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;

@@ -87,12 +87,17 @@ impl KnownHosts {
                 }
                 Err(error) => return Err(io::Error::new(error.kind(), format!("{}: {error}", file.display()))),
             };
-            for (index, line) in content.split(|byte| *byte == b'\n').enumerate() {
-                let place = || Place { file: file.clone(), line: index + 1 };
-                known.entries.extend(entry(&String::from_utf8_lossy(line), name, place));
-            }
+            known.read(&content, file, name);
         }
         Ok(known)
+    }
+
+    /// Takes over what `content`, that of `file`, says about `name`.
+    pub(super) fn read(&mut self, content: &[u8], file: &Path, name: &str) {
+        for (index, line) in content.split(|byte| *byte == b'\n').enumerate() {
+            let place = || Place { file: file.to_owned(), line: index + 1 };
+            self.entries.extend(entry(&String::from_utf8_lossy(line), name, place));
+        }
     }
 
     /// Key types that are known for the host, in the order of the files.

@@ -20,6 +20,8 @@ mod config;
 mod connect;
 mod dialling;
 mod facts;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod host_key;
 mod jump;
 mod key_file;

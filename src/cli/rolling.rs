@@ -13,7 +13,7 @@ use super::record;
 use super::target::TargetNode;
 use crate::apply::change::Request;
 use crate::apply::journal::Journal;
-use crate::error::Failure;
+use crate::error::{ExitCode, Failure, exit_code};
 use crate::node::fleet::{AT_ONCE, side_by_side};
 use crate::node::{LockGuard, Node};
 use crate::pki::layout::Role;
@@ -91,7 +91,8 @@ impl Crew<'_> {
         record::keep(self.session, self.target, operation);
         let outcome = self
             .walk(rolling, operation, &targets)
-            .and_then(|()| self.settle(operation, &targets, ProvisioningState::Succeeded, began));
+            .and_then(|()| self.settle(operation, &targets, ProvisioningState::Succeeded, began))
+            .map_err(|error| self.with_ways_out(operation, error));
         if outcome.is_err() {
             operation.provisioning_state = ProvisioningState::Failed;
         }
@@ -135,7 +136,8 @@ impl Crew<'_> {
         let ahead: Vec<&TargetNode> = targets.iter().copied().filter(|target| !is_through(target)).collect();
         let outcome = self
             .walk(rolling, &mut operation, &ahead)
-            .and_then(|()| self.settle(&mut operation, &targets, ProvisioningState::Succeeded, began));
+            .and_then(|()| self.settle(&mut operation, &targets, ProvisioningState::Succeeded, began))
+            .map_err(|error| self.with_ways_out(&operation, error));
         record::keep(self.session, self.target, &operation);
         drop(locks);
         // Nodes that had noted the end before, but not removed what is no longer needed.
@@ -162,17 +164,10 @@ impl Crew<'_> {
             let message = "the operation was already finished on every node; only that was still to be noted";
             return Err(Failure::failed(message).hint("nothing is left to take back; run it anew for a change").into());
         }
-        for target in targets.iter().rev() {
-            self.session.interrupt.check()?;
-            let (journal, had_changed) = self.on(target, |transactions| transactions.retreat(force))?;
-            if had_changed {
-                let proven = self.after_changes(rolling, target, &journal);
-                proven.map_err(|error| self.on(target, |transactions| transactions.halt(error)))?;
-            }
-            let part = self.on(target, |transactions| transactions.arrive(NodeState::RolledBack))?;
-            operation.adopt(part, target.node.name());
-        }
-        self.settle(&mut operation, &targets, ProvisioningState::Canceled, began)?;
+        let outcome = self
+            .walk_back(rolling, &mut operation, &targets, force)
+            .and_then(|()| self.settle(&mut operation, &targets, ProvisioningState::Canceled, began));
+        outcome.map_err(|error| self.with_ways_out(&operation, error))?;
         record::keep(self.session, self.target, &operation);
         drop(locks);
         if ended.is_some() {
@@ -213,6 +208,38 @@ impl Crew<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The nodes in the other order, each as it was.
+    fn walk_back(
+        &self,
+        rolling: &Rolling<'_>,
+        operation: &mut Operation,
+        targets: &[&TargetNode],
+        force: bool,
+    ) -> anyhow::Result<()> {
+        for target in targets.iter().rev() {
+            self.session.interrupt.check()?;
+            let (journal, had_changed) = self.on(target, |transactions| transactions.retreat(force))?;
+            if had_changed {
+                let proven = self.after_changes(rolling, target, &journal);
+                proven.map_err(|error| self.on(target, |transactions| transactions.halt(error)))?;
+            }
+            let part = self.on(target, |transactions| transactions.arrive(NodeState::RolledBack))?;
+            operation.adopt(part, target.node.name());
+        }
+        Ok(())
+    }
+
+    /// An error between the first change and the end of an operation: whatever it was, the operation is unfinished.
+    fn with_ways_out(&self, operation: &Operation, error: anyhow::Error) -> anyhow::Error {
+        if matches!(exit_code(&error), ExitCode::Partial | ExitCode::Interrupted) {
+            return error;
+        }
+        let command = self.command_line(&operation.command);
+        let message = format!("operation {} has begun and is not finished", operation.id);
+        let ways = format!("`{command} --continue` finishes it, `{command} --abort` takes it back");
+        error.context(Failure::partial(message).hint(ways))
     }
 
     fn leg(&self, rolling: &Rolling<'_>, target: &TargetNode) -> anyhow::Result<Operation> {
@@ -360,7 +387,7 @@ impl Crew<'_> {
         let Err(error) = self.session.interrupt.check() else { return Ok(()) };
         let command = self.command_line(&operation.command);
         let message = "stopped between two nodes; what is done is kept".to_owned();
-        let failure = Failure::new(crate::error::ExitCode::Interrupted, message)
+        let failure = Failure::new(ExitCode::Interrupted, message)
             .hint(format!("`{command} --continue` finishes it, `{command} --abort` takes it back"));
         Err(error.context(failure))
     }

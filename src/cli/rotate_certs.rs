@@ -199,7 +199,11 @@ fn rotate_certs(args: &RotateCertsArgs, session: &Session) -> anyhow::Result<Exi
     let Some(operation) = crew.carry_out(&args.change, &blueprint, &question)? else {
         return Ok(ExitCode::Done);
     };
-    let after = sight::observe(&target, session)?;
+    let after = sight::observe(&target, session).map_err(|error| {
+        error.context(
+            Failure::partial("everything was written, but cannot be looked at").hint("`kubepki show` looks again"),
+        )
+    })?;
     let mut broken = verify::broken_promises(&blueprint, &after);
     let policy = Policy::at(session.now);
     for (path, words) in verify::newly_broken(&diagnose(&snapshot, &policy), &diagnose(&after, &policy)) {

@@ -215,13 +215,46 @@ impl Server {
 
     /// Runs a program among the server's own processes.
     pub fn enter(&self, command: &[&str]) -> std::process::Output {
-        // The first process there is the only child of the one that made the namespaces.
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.child.id())).unwrap();
-        Command::new("nsenter").args(["-m", "-p", "-t", children.trim()]).args(command).output().unwrap()
+        let mut entered = Command::new("nsenter");
+        entered.args(["-m", "-p", "-t", &self.first()]).args(command).env_remove("LD_LIBRARY_PATH");
+        entered.output().unwrap()
     }
 
     pub fn node(&self, user: &str) -> SshNode {
         SshNode::new("cp1", self.options(user), &nobody())
+    }
+
+    /// Ends sshd, every login and what runs in them, as a crash of all of it would. The namespaces stay: see
+    /// [`Server::revive`].
+    pub fn cut(&self) {
+        // The first process there, and the one that waits for its input to end, keep the namespaces.
+        let keeps = |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "cat");
+        for pid in descendants(&self.first()).into_iter().filter(|pid| !keeps(pid)) {
+            let pid = pid.parse().ok().and_then(rustix::process::Pid::from_raw);
+            // It may have ended by itself.
+            let _ = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+        }
+        // A signal takes its time.
+        while TcpStream::connect(("127.0.0.1", self.port())).is_ok() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Starts sshd again after [`Server::cut`], with the same keys on the same ports.
+    pub fn revive(&self) {
+        let (config, log) = (self.at("sshd_config"), self.at("log"));
+        let limit = Instant::now() + Duration::from_secs(60);
+        while TcpStream::connect(("127.0.0.1", self.port())).is_err() {
+            assert!(Instant::now() < limit, "sshd does not come back: {}", self.log());
+            let words = ["/usr/sbin/sshd", "-f", config.to_str().unwrap(), "-E", log.to_str().unwrap()];
+            self.enter(&words);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The first process of the namespaces, as this machine numbers it: the only child of the one that made them.
+    fn first(&self) -> String {
+        children(&self.child.id().to_string()).concat()
     }
 
     /// Ends the server and everything it started, as a power cut would.
@@ -236,6 +269,17 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The processes that `pid` has started and not yet waited for.
+fn children(pid: &str) -> Vec<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Everything below `pid`, itself left out.
+fn descendants(pid: &str) -> Vec<String> {
+    children(pid).into_iter().flat_map(|child| [vec![child.clone()], descendants(&child)].concat()).collect()
 }
 
 /// Connections without anybody to ask.

@@ -1,0 +1,29 @@
+//! The binary on a cluster of machines: real sshd's, each with `/etc/kubernetes` and `/var/lib/kubelet` of its own, and
+//! nothing in common but what kubepki brings there.
+//!
+//! No component of Kubernetes runs on them, so this is about files: what each node has before, in between and after.
+
+#![allow(unreachable_pub, reason = "a program of its own")]
+#![allow(dead_code, reason = "shared files are written for all programs")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+
+mod access;
+mod create;
+mod holding;
+mod judge;
+mod looking;
+mod machines;
+mod rotate;
+mod secrets;
+mod stops;
+
+#[path = "../support/binary.rs"]
+mod binary;
+#[path = "../support/openssl.rs"]
+mod openssl;
+#[path = "../remote/server.rs"]
+mod server;
+#[path = "../support/skip.rs"]
+mod skip;
+#[path = "../support/tree.rs"]
+mod tree;

@@ -10,6 +10,7 @@ use std::path::Path;
 use time::OffsetDateTime;
 
 use super::expiry::ExpiryReport;
+use super::text::printable;
 use crate::diagnose::{Member, Row, Status};
 use crate::pki::certificate::{Certificate, SerialNumber};
 
@@ -109,9 +110,11 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Label values: backslash, quote and line feed are escaped (Prometheus, "Exposition formats").
+/// Label values: backslash, quote and line feed are escaped (Prometheus, "Exposition formats"). A subject may hold anything:
+/// what could end a line elsewhere or move a terminal's cursor is written as [`printable`] does.
 fn escape(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    let lines: Vec<String> = value.split('\n').map(|line| printable(line, false)).collect();
+    lines.join("\n").replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// A serial number in decimal digits.
@@ -157,5 +160,6 @@ mod tests {
     #[test]
     fn label_values_cannot_end_the_label() {
         assert_eq!(escape("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");
+        assert_eq!(escape("a\u{16}\r\tb\u{1b}[2J"), r"a\\u{16}\\u{d}\\u{9}b\\u{1b}[2J");
     }
 }

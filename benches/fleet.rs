@@ -1,7 +1,8 @@
 //! How long 100 nodes take to be checked over SSH from a cold start, beside their handshakes alone, and beside `ssh` and
 //! openssl one node after another.
 //!
-//! `cargo bench --bench fleet [-- NODES [AT_ONCE [ROUNDS]]]`, as root. One sshd answers on as many ports as there are nodes,
+//! `cargo bench --bench fleet [-- NODES [ROUNDS]]`, as root. The check is the program itself: `check-expiry` with a cluster
+//! file, from its start to its report. One sshd answers on as many ports as there are nodes,
 //! and each is a machine of its own as far as the connections go. Client and servers share this machine's cores, so
 //! times are those of work, not of waiting: a real network only hides more of it.
 
@@ -9,15 +10,16 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot set itself up has failed")]
 #![allow(dead_code, unreachable_pub, reason = "the server is written for the tests")]
 
+use std::fmt::Write as _;
 use std::fs;
-use std::process::Command;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use kubepki::node::Node;
-use kubepki::node::fleet::side_by_side;
+use kubepki::node::fleet::{AT_ONCE, side_by_side};
 use kubepki::node::interrupt::Interrupt;
 use kubepki::node::ssh::{SshNode, SshOptions};
-use kubepki::observe::{self, Keys, Scope, Wanted};
 
 use server::{Server, Setup, client_key, nobody};
 
@@ -29,18 +31,20 @@ mod skip;
 fn main() {
     let arguments: Vec<usize> = std::env::args().skip(1).filter_map(|word| word.parse().ok()).collect();
     let number = |index: usize, usual: usize| arguments.get(index).copied().unwrap_or(usual);
-    let (count, at_once, rounds) = (number(0, 100), number(1, 32), number(2, 5));
+    let (count, rounds) = (number(0, 100), number(1, 5));
     assert!(server::can_run("the benchmark"), "it needs root and sshd");
     let server = Server::with(&Setup { ports: count, config: "LogLevel ERROR".to_owned(), ..Setup::default() });
     let files = pki(&server);
     let options: Vec<SshOptions> =
         server.ports.iter().map(|port| SshOptions { port: Some(*port), ..server.options("root") }).collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    println!("{count} nodes, {at_once} at once, {files} files each, {rounds} rounds in turn, {cores} cores");
+    let cluster = cluster_file(&server, &options[0]);
+    println!("{count} nodes, {AT_ONCE} at once, {files} files each, {rounds} rounds in turn, {cores} cores");
     let (mut shaken, mut checked, mut one_by_one) = (Vec::new(), Vec::new(), Vec::new());
+    let mut memory: f64 = 0.0;
     for round in 1..=rounds {
-        shaken.push(timed(|| drop(each(&nodes(&options), at_once, &|node| node.connect()))));
-        checked.push(timed(|| check(&options, at_once, &server)));
+        shaken.push(timed(|| shake(&nodes(&options))));
+        checked.push(timed(|| memory = memory.max(check(&cluster, count))));
         print!("round {round}: handshakes {:.2} s, check {:.2} s", shaken[round - 1], checked[round - 1]);
         // Ten times as slow as the rest, so once is enough.
         if round == 1 {
@@ -52,7 +56,7 @@ fn main() {
     let (shaken, checked) = (median(&mut shaken), median(&mut checked));
     println!("\ncheck / handshakes alone   {:.2}", checked / shaken);
     println!("one by one / check         {:.1}", median(&mut one_by_one) / checked);
-    println!("most memory                {:.1} MiB", memory());
+    println!("most memory                {memory:.1} MiB");
 }
 
 /// A whole PKI below the server's folder; returns how many files it has.
@@ -76,22 +80,53 @@ fn nodes(options: &[SshOptions]) -> Vec<SshNode> {
     named.map(|(number, options)| SshNode::new(format!("n{number}"), options.clone(), &access)).collect()
 }
 
-/// Does `work` with every node; the same parallelism for everything that is compared.
-fn each<T: Send>(nodes: &[SshNode], at_once: usize, work: &(dyn Fn(&SshNode) -> anyhow::Result<T> + Sync)) -> Vec<T> {
+/// Connects to every node and does no more, with the parallelism of the check.
+fn shake(nodes: &[SshNode]) {
     let all: Vec<&dyn Node> = nodes.iter().map(|node| node as &dyn Node).collect();
     let by_name = |name: &str| nodes.iter().find(|node| node.name() == name).unwrap();
-    let results = side_by_side(&all, at_once, &Interrupt::default(), &|_| {}, &|node| work(by_name(node.name())));
-    results.into_iter().map(|result| result.unwrap()).collect()
+    let work = |node: &dyn Node| by_name(node.name()).connect();
+    for result in side_by_side(&all, AT_ONCE, &Interrupt::default(), &|_| {}, &work) {
+        result.unwrap();
+    }
 }
 
-/// What `check-expiry` reads of a machine, certificates taken apart.
-fn check(options: &[SshOptions], at_once: usize, server: &Server) {
-    let root = server.at("root");
-    let scope = Scope::Machine { kubernetes: root.join("etc/kubernetes"), kubelet: root.join("var/lib/kubelet") };
-    let wanted = Wanted { scopes: vec![scope], keys: Keys::PublicHalf };
-    for snapshot in each(&nodes(options), at_once, &|node| Ok(observe::node(node, &wanted))) {
-        assert!(snapshot.artifacts.len() > 20, "{snapshot:?}");
+/// A cluster of all ports of the server.
+fn cluster_file(server: &Server, options: &SshOptions) -> PathBuf {
+    let mut text = format!(
+        "apiVersion: kubepki.io/v1\nkind: Cluster\nmetadata: {{name: crowd}}\nspec:\n  kubernetesDir: {0}/etc/kubernetes\n  \
+         kubeletDir: {0}/var/lib/kubelet\n  ssh: {{user: root, privateKeyFile: {1}, knownHostsFile: {2}}}\n  nodes:\n",
+        server.at("root").display(),
+        client_key().display(),
+        options.known_hosts_file.as_ref().unwrap().display()
+    );
+    for (number, port) in server.ports.iter().enumerate() {
+        writeln!(text, "  - {{name: n{number}, host: 127.0.0.1, role: control-plane, ssh: {{port: {port}}}}}").unwrap();
     }
+    let path = server.at("cluster.yaml");
+    fs::write(&path, text).unwrap();
+    path
+}
+
+/// Runs the program, and returns the most memory it had (MiB).
+fn check(cluster: &Path, count: usize) -> f64 {
+    let report = cluster.with_file_name("report.json");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kubepki"))
+        .args(["check-expiry", "-o", "json", "--no-fail", "--ssh-config", "/dev/null", "--cluster-file"])
+        .arg(cluster)
+        .stdin(Stdio::null())
+        .stdout(fs::File::create(&report).unwrap())
+        .spawn()
+        .unwrap();
+    let mut most: f64 = 0.0;
+    while child.try_wait().unwrap().is_none() {
+        most = most.max(memory(child.id()).unwrap_or_default());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
+    let reached = report["nodes"].as_array().unwrap().iter().filter(|node| node["reachable"] == true).count();
+    let rows = report["certificates"].as_array().unwrap().len();
+    assert!(reached == count && rows > 10 * count, "{reached} nodes, {rows} certificates");
+    most
 }
 
 /// What people do without a tool.
@@ -128,9 +163,9 @@ fn median(times: &mut [f64]) -> f64 {
     times[times.len() / 2]
 }
 
-/// The most memory this process ever had (MiB).
-fn memory() -> f64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+/// The most memory a process had so far (MiB).
+fn memory(process: u32) -> Option<f64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<f64>().ok()? / 1024.0)
 }

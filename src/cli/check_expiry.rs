@@ -244,5 +244,5 @@ fn source_parser() -> impl TypedValueParser<Value = Source> {
 
 /// The machines of the target, for the parts of the command that need them.
 fn target(args: &CheckExpiryArgs, session: &Session) -> anyhow::Result<Target> {
-    Target::survey(&args.target, session)
+    Target::unseen(&args.target, session)
 }

@@ -160,13 +160,26 @@ impl Target {
     /// # Errors
     /// Exit code 2 for a wrong folder or cluster file, 3 for an unknown cluster or node.
     pub fn survey(args: &TargetArgs, session: &Session) -> anyhow::Result<Self> {
+        Self::found(args, session, true)
+    }
+
+    /// As [`Target::survey`], but the nodes of a cluster file are not connected to: each has the role and the folders that
+    /// the file says, and kubeadm's habits. For whoever looks at all habits anyway.
+    ///
+    /// # Errors
+    /// As [`Target::survey`].
+    pub fn unseen(args: &TargetArgs, session: &Session) -> anyhow::Result<Self> {
+        Self::found(args, session, false)
+    }
+
+    fn found(args: &TargetArgs, session: &Session, connects: bool) -> anyhow::Result<Self> {
         match (&args.place, Self::cluster_file(args, session)?) {
             (Place::ThisMachine, _) => Self::machine(args, Path::new("/")),
             (Place::Root(root), _) => Self::machine(args, root),
             (Place::Folder(folder), _) => Self::folder(args, folder),
             (Place::ClusterFile(_) | Place::Cluster(_), None) => Err(Failure::not_found("there is no cluster").into()),
             (Place::ClusterFile(_) | Place::Cluster(_), Some((path, file))) => {
-                Self::cluster(args, &path, &file, session)
+                Self::cluster(args, &path, &file, session, connects)
             }
         }
     }
@@ -211,7 +224,13 @@ impl Target {
         Ok(Self { extent: Extent::Machine, cluster: None, nodes: vec![found] })
     }
 
-    fn cluster(args: &TargetArgs, path: &Path, file: &ClusterFile, session: &Session) -> anyhow::Result<Self> {
+    fn cluster(
+        args: &TargetArgs,
+        path: &Path,
+        file: &ClusterFile,
+        session: &Session,
+        connects: bool,
+    ) -> anyhow::Result<Self> {
         let names: Vec<&str> = file.spec.nodes.iter().map(|node| node.name.as_str()).collect();
         if let Some(unknown) = args.nodes.iter().find(|name| !names.contains(&name.as_str())) {
             return Err(Failure::not_found(format!("{}: there is no node {unknown:?}", path.display()))
@@ -235,6 +254,18 @@ impl Target {
             })
         };
         let opened = wanted.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
+        let is_whole = opened.len() == file.spec.nodes.len();
+        let extent = if is_whole { Extent::WholeCluster } else { Extent::PartOfCluster };
+        if !connects {
+            let [layout, ..] = candidates;
+            let nodes = opened.into_iter().zip(&wanted).map(|(node, entry)| TargetNode {
+                node,
+                role: entry.role,
+                layout: layout.clone(),
+                trouble: None,
+            });
+            return Ok(Self { extent, cluster: Some(file.clone()), nodes: nodes.collect() });
+        }
         let seen: Vec<&dyn Node> = opened.iter().map(|node| &**node).collect();
         let bar = Progress::start(&session.ui, "connecting", seen.len());
         let tell = |event: Event<'_>| {
@@ -254,8 +285,6 @@ impl Target {
                 TargetNode { node, role: entry.role, layout, trouble }
             })
             .collect();
-        let is_whole = nodes.len() == file.spec.nodes.len();
-        let extent = if is_whole { Extent::WholeCluster } else { Extent::PartOfCluster };
         Ok(Self { extent, cluster: Some(file.clone()), nodes })
     }
 }

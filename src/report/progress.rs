@@ -8,6 +8,28 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::ui::Ui;
 
+/// The bars on the screen, for questions that need its room.
+static DRAWN: Mutex<Vec<MultiProgress>> = Mutex::new(Vec::new());
+
+/// Takes every bar off the screen for good.
+pub(super) fn give_way() {
+    for bars in DRAWN.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        // What cannot be cleared stays, which harms nothing.
+        let _ = bars.clear();
+        bars.set_draw_target(ProgressDrawTarget::hidden());
+    }
+}
+
+/// A place for bars that give way to questions.
+fn drawn(ui: &Ui) -> MultiProgress {
+    if !ui.draws_progress() {
+        return MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
+    }
+    let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+    DRAWN.lock().unwrap_or_else(PoisonError::into_inner).push(bars.clone());
+    bars
+}
+
 /// How far some work has come. Safe to share between threads; gone from the screen when dropped.
 #[derive(Debug)]
 pub struct Progress {
@@ -20,8 +42,7 @@ impl Progress {
         if !ui.draws_progress() {
             return Self { bar: ProgressBar::hidden() };
         }
-        let target = ProgressDrawTarget::stderr();
-        let bar = ProgressBar::with_draw_target(Some(total as u64), target).with_message(words);
+        let bar = drawn(ui).add(ProgressBar::new(total as u64).with_message(words));
         let template = "{spinner} {msg} {wide_bar} {pos}/{len} {elapsed}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
@@ -63,8 +84,7 @@ pub struct FleetProgress {
 impl FleetProgress {
     /// Starts showing work on `total` nodes under a few words.
     pub fn start(ui: &Ui, words: &'static str, total: usize) -> Self {
-        let target = if ui.draws_progress() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let all = MultiProgress::with_draw_target(target);
+        let all = drawn(ui);
         let bar = all.add(ProgressBar::new(total as u64).with_message(words));
         if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {elapsed}") {
             bar.set_style(style.progress_chars("=> "));

@@ -41,7 +41,10 @@ enum Line {
 impl Terminal {
     /// Opens the controlling terminal; `None` when there is none, as under cron, in CI or after `setsid`.
     pub fn open() -> Option<Self> {
-        OpenOptions::new().read(true).write(true).open("/dev/tty").ok().map(|device| Self { device })
+        let device = OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
+        // Whoever opens it has a question, which a bar that draws itself again would overwrite.
+        super::progress::give_way();
+        Some(Self { device })
     }
 
     /// How many columns the terminal has.

@@ -27,14 +27,32 @@ pub(super) fn facts(shell: &Shell) -> anyhow::Result<NodeFacts> {
     // A login takes longer than clocks may be apart.
     shell.connect()?;
     let message = Message::new(&scripts::FACTS)?;
+    // Who that is must be known before anything is read. These words tell it as well, and most log in as root.
+    let (began, asked) = (OffsetDateTime::now_utc(), Instant::now());
+    if let Some(answer) = shell.ask_as_user(&scripts::FACTS, &message, MOST)? {
+        let told = told(shell, &answer)?;
+        let uid = told.facts.uid;
+        shell.learn(uid);
+        if uid == 0 {
+            return Ok(measured(told, began, asked));
+        }
+    }
+    let message = Message::new(&scripts::FACTS)?;
     let (began, asked) = (OffsetDateTime::now_utc(), Instant::now());
     let answer = shell.ask(&scripts::FACTS, &message, &[], MOST, Kind::Reads)?;
-    // The node wrote it somewhere between question and answer: the middle is wrong by half of that at most.
+    Ok(measured(told(shell, &answer)?, began, asked))
+}
+
+fn told(shell: &Shell, answer: &Answer) -> anyhow::Result<Told> {
+    parse(answer).ok_or_else(|| {
+        Failure::failed(format!("{}: does not tell its name and clock: {}", shell.node, answer.reason())).into()
+    })
+}
+
+/// The node wrote it somewhere between question and answer: the middle is wrong by half of that at most.
+fn measured(told: Told, began: OffsetDateTime, asked: Instant) -> NodeFacts {
     let middle = began + Duration::try_from(asked.elapsed() / 2).unwrap_or_default();
-    let told = parse(&answer).ok_or_else(|| {
-        Failure::failed(format!("{}: does not tell its name and clock: {}", shell.node, answer.reason()))
-    })?;
-    Ok(NodeFacts { clock_skew: told.clock - middle, ..told.facts })
+    NodeFacts { clock_skew: told.clock - middle, ..told.facts }
 }
 
 pub(super) fn parse(answer: &Answer) -> Option<Told> {

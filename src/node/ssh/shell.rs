@@ -125,6 +125,35 @@ impl Shell {
             .map_err(|complaints| self.speechless(&complaints, &end))
     }
 
+    /// Runs `script` as the user who logged in, as long as it is not known whether that is root; `None` once it is.
+    ///
+    /// # Errors
+    /// As [`Shell::ask`].
+    pub(super) fn ask_as_user(
+        &self,
+        script: &Script,
+        message: &Message,
+        most: usize,
+    ) -> anyhow::Result<Option<Answer>> {
+        let mut state = self.state();
+        if self.options.sudo != Sudo::Auto || state.as_root.is_some() {
+            return Ok(None);
+        }
+        let line = script.command_line(false);
+        let output = self.run(&mut state, &Command { line: &line, input: &[message.bytes()], most }, Kind::Reads)?;
+        let end = Ending { status: output.status, signal: output.signal };
+        let answer = Answer::find(output.stdout, output.stderr, &message.nonce);
+        answer.map(Some).map_err(|complaints| self.speechless(&complaints, &end))
+    }
+
+    /// Remembers the user id that scripts run with when they do not become root.
+    pub(super) fn learn(&self, uid: u32) {
+        let mut state = self.state();
+        if self.options.sudo == Sudo::Auto && state.as_root.is_none() {
+            state.as_root = Some(uid != 0);
+        }
+    }
+
     /// Starts `script` and leaves it running once `is_ready` likes what it printed.
     ///
     /// # Errors

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::error::Failure;
 
+/// What to do when a command fails.
+pub(super) const BY_HAND: &str = "try it by hand on that node";
+
 /// How often an unfinished command is looked at.
 const GLANCE: Duration = Duration::from_millis(50);
 
@@ -15,7 +18,7 @@ const GLANCE: Duration = Duration::from_millis(50);
 /// When it cannot be started, ends with another exit status than 0, or does not end in time. The message has the last
 /// lines of what it said.
 pub(super) fn run(node: &str, command: &str, limit: Duration) -> anyhow::Result<()> {
-    let failed = |why: String| Failure::failed(format!("{node}: `{command}`: {why}"));
+    let failed = |why: String| Failure::failed(format!("{node}: `{command}`: {why}")).hint(BY_HAND);
     // A file and not a pipe: a service that goes on in the background would hold a pipe open.
     let mut said = rustix::fs::memfd_create("kubepki-command", rustix::fs::MemfdFlags::CLOEXEC)
         .map(std::fs::File::from)

@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "shared files are written for all programs")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
+mod commands;
 mod crowd;
 mod cuts;
 mod dialling;
@@ -26,5 +27,7 @@ mod writing;
 
 #[path = "../support/binary.rs"]
 mod binary;
+#[path = "../support/process.rs"]
+mod process;
 #[path = "../support/skip.rs"]
 mod skip;

@@ -10,6 +10,7 @@ use super::answer::{Answer, Words};
 use super::command::{Message, Script, random_name, scripts};
 use super::shell::{Kind, Shell};
 use crate::error::Failure;
+use crate::node::command::{BY_HAND, complaint};
 use crate::node::refusal::Refusal;
 use crate::node::removal::is_our_own;
 use crate::node::{Content, Effect, LARGEST_FILE, Owner};
@@ -114,17 +115,18 @@ pub(super) fn run_command(shell: &Shell, command: &str) -> anyhow::Result<()> {
     message.add(command);
     let answer = shell.ask(&scripts::RUN, &message, b"", MOST, Kind::Writes)?;
     let mut words = answer.words();
+    let mut status = None;
     while let Some(line) = words.text_line() {
         if line == "done" {
             return Ok(());
         }
-        if let Some(status) = line.strip_prefix("because ") {
-            let said = answer.reason();
-            let said = if said.is_empty() { String::new() } else { format!(": {said}") };
-            return Err(Failure::failed(format!("{}: `{command}`: {status}{said}", shell.node)).into());
-        }
+        status = line.strip_prefix("because ").map(str::to_owned).or(status);
     }
-    Err(Failure::failed(format!("{}: `{command}`: {}", shell.node, answer.reason())).into())
+    let how = complaint(
+        status.as_deref().unwrap_or("it did not say how it ended"),
+        &String::from_utf8_lossy(answer.complaints()),
+    );
+    Err(Failure::failed(format!("{}: `{command}`: {how}", shell.node)).hint(BY_HAND).into())
 }
 
 /// Starts a message with the locks that must still be held.

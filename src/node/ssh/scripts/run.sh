@@ -2,14 +2,12 @@
 take command
 at run
 # A file, because a service that goes on in the background would hold a pipe open.
-if ! file=$(mktemp 2>/dev/null); then
-  file=/dev/null
-fi
-trap 'rm -f "$file"' EXIT
-( eval "$command" ) </dev/null >"$file" 2>&1
+said=$(mktemp 2>/dev/null) || said=
+trap '[ -z "$said" ] || rm -f "$said"' EXIT
+( eval "$command" ) </dev/null >"${said:-/dev/null}" 2>&1
 status=$?
 if [ "$status" != 0 ]; then
-  [ "$file" = /dev/null ] || tail -n 3 "$file" >&2
+  [ -z "$said" ] || tail -n 3 "$said" >&2
   stop because "exit status: $status"
 fi
 fine

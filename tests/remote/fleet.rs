@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 
 use crate::binary::{Run, Stage};
+use crate::process::free_ports;
 use crate::server::{Server, Setup, can_run, client_key};
 
 /// Where every machine has its node's files: a mount that exists in that machine's namespaces only.
@@ -68,7 +69,7 @@ impl Drop for Shown {
 }
 
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    free_ports(1)[0]
 }
 
 fn check(stage: &Stage, words: &[&str]) -> (Run, Value) {

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// Servers have to come up within this time, however busy the machine is.
@@ -68,10 +69,15 @@ pub fn wait_for(what: &str, mut is_so: impl FnMut() -> bool, words: impl FnOnce(
     }
 }
 
-/// Ports of this machine that nobody listened on a moment ago, all different.
+/// Ports of this machine where nothing listens, each given once. They lie below those that the system gives to outgoing
+/// connections (`net.ipv4.ip_local_port_range`), one of which could take a port before a server under test does.
 pub fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0)).unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    // Test programs that run side by side begin at different places.
+    let first = u16::try_from(std::process::id() % 1000).unwrap() * 12;
+    let candidates =
+        std::iter::repeat_with(|| 20000 + first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % 12000);
+    candidates.take(12000).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).take(count).collect()
 }
 
 /// Runs a program to its end. Panics with what it said when it fails.

@@ -8,16 +8,7 @@ use crate::support::skip;
 fn judge(test: &str, profile: &str, etcd_trust: &str) {
     let Some(binaries) = skip::kubernetes(test, skip::CONTROL_PLANE) else { return };
     let port = free_ports(1)[0];
-    let stage = crate::support::binary::Stage::new();
-    let spec = stage.put(
-        "spec.yaml",
-        format!(
-            "{{apiVersion: kubepki.io/v1, kind: CertificateSpec, profile: {profile}, \
-             cluster: {{apiServerPort: {port}}}, node: {{name: cp1, address: 127.0.0.1}}}}"
-        ),
-    );
-    let words = ["--spec", spec.to_str().unwrap(), "--key-algorithm", "ecdsa-p256"];
-    let made = Made::new(&words);
+    let made = Made::for_port(port, profile);
     let plane = ControlPlane::start(&binaries, &made.kubernetes(""), port, etcd_trust, &[]);
     for (kubeconfig, user, group) in [
         ("admin.conf", "kubernetes-admin", Some("kubeadm:cluster-admins")),

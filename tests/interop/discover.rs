@@ -32,14 +32,7 @@ fn nodes_roles_addresses_and_the_endpoint_come_from_the_api_and_a_different_file
     let Some(binaries) = skip::kubernetes(this, skip::CONTROL_PLANE) else { return };
     let port = free_ports(1)[0];
     let stage = Stage::new();
-    let spec = stage.put(
-        "spec.yaml",
-        format!(
-            "{{apiVersion: kubepki.io/v1, kind: CertificateSpec, profile: kubeadm, \
-             cluster: {{apiServerPort: {port}}}, node: {{name: cp1, address: 127.0.0.1}}}}"
-        ),
-    );
-    let made = Made::new(&["--spec", spec.to_str().unwrap(), "--key-algorithm", "ecdsa-p256"]);
+    let made = Made::for_port(port, "kubeadm");
     let _plane = ControlPlane::start(&binaries, &made.kubernetes(""), port, "etcd/ca.crt", &[]);
     let here = LocalNode::open("local", "/").unwrap();
     let kubeconfig = made.kubernetes("super-admin.conf");

@@ -133,15 +133,7 @@ fn an_api_server_keeps_what_it_is_told_and_knows_who_asks() {
     let test = "an_api_server_keeps_what_it_is_told_and_knows_who_asks";
     let Some(binaries) = skip::kubernetes(test, skip::CONTROL_PLANE) else { return };
     let port = free_ports(1)[0];
-    let stage = crate::support::binary::Stage::new();
-    let spec = stage.put(
-        "spec.yaml",
-        format!(
-            "{{apiVersion: kubepki.io/v1, kind: CertificateSpec, profile: kubeadm, \
-             cluster: {{apiServerPort: {port}}}, node: {{name: cp1, address: 127.0.0.1}}}}"
-        ),
-    );
-    let made = Made::new(&["--spec", spec.to_str().unwrap(), "--key-algorithm", "ecdsa-p256"]);
+    let made = Made::for_port(port, "kubeadm");
     let mut plane = ControlPlane::start(&binaries, &made.kubernetes(""), port, "etcd/ca.crt", &[]);
     let node = here();
     let endpoint = Endpoint { host: "127.0.0.1".to_owned(), port };
@@ -163,7 +155,7 @@ fn an_api_server_keeps_what_it_is_told_and_knows_who_asks() {
     assert!(refused.status() == Some(403) && !refused.is_unauthenticated(), "{refused}");
 
     // A stranger with a certificate of another CA for the same name.
-    let other = Made::new(&["--spec", spec.to_str().unwrap(), "--key-algorithm", "ecdsa-p256"]);
+    let other = Made::for_port(port, "kubeadm");
     let theirs = Credential::read(&node, &other.kubernetes("super-admin.conf")).unwrap();
     let refused = ApiServer::new(&node, endpoint.clone(), &theirs, LIMITS).unwrap().who_am_i().unwrap_err();
     assert!(matches!(refused, NoAnswer::Unanswered(Unanswered::Untrusted(_))), "{refused:?}");

@@ -278,15 +278,7 @@ fn an_api_server_runs_on_what_was_rotated_and_refuses_what_was_before() {
     let test = "an_api_server_runs_on_what_was_rotated_and_refuses_what_was_before";
     let Some(binaries) = skip::kubernetes(test, skip::CONTROL_PLANE) else { return };
     let port = free_ports(1)[0];
-    let stage = Stage::new();
-    let spec = stage.put(
-        "spec.yaml",
-        format!(
-            "{{apiVersion: kubepki.io/v1, kind: CertificateSpec, profile: kubeadm, \
-             cluster: {{apiServerPort: {port}}}, node: {{name: cp1, address: 127.0.0.1}}}}"
-        ),
-    );
-    let made = Made::new(&["--spec", spec.to_str().unwrap(), "--key-algorithm", "ecdsa-p256"]);
+    let made = Made::for_port(port, "kubeadm");
     let mut plane = ControlPlane::start(&binaries, &made.kubernetes(""), port, "etcd/ca.crt", &[]);
     let who = |plane: &ControlPlane, kubeconfig: &str| plane.kubectl(kubeconfig, &["auth", "whoami", "-o", "name"]);
     std::fs::copy(made.kubernetes("admin.conf"), made.kubernetes("old.conf")).unwrap();

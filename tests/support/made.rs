@@ -29,6 +29,19 @@ impl Made {
         Self { spec, ..made }
     }
 
+    /// Everything of a control plane on this machine whose API server listens on `port`.
+    pub fn for_port(port: u16, profile: &str) -> Self {
+        let stage = Stage::new();
+        let spec = stage.put(
+            "spec.yaml",
+            format!(
+                "{{apiVersion: kubepki.io/v1, kind: CertificateSpec, profile: {profile}, \
+                 cluster: {{apiServerPort: {port}}}, node: {{name: cp1, address: 127.0.0.1}}}}"
+            ),
+        );
+        Self::new(&["--spec", spec.to_str().unwrap(), "--key-algorithm", "ecdsa-p256"])
+    }
+
     /// Runs `create-certs` once more for the same root.
     pub fn create(&self, words: &[&str], options: &[&str]) -> Run {
         let root = self.stage.at("root");

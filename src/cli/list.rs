@@ -4,6 +4,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::cluster_file::{ClusterFile, ClusterNode};
+use super::record;
 use super::session::Session;
 use super::state::{last_operations, overall};
 use super::target::{KnownCluster, Place, Target, TargetArgs, known_clusters, read_cluster_file};
@@ -58,7 +59,9 @@ fn listed(known: KnownCluster, session: &Session) -> ListedCluster {
     // A list does not log in to other machines.
     let is_here = |file: &ClusterFile| file.spec.nodes.iter().all(ClusterNode::is_local);
     let state = match &file {
-        Ok(file) if !is_here(file) => Ok(None),
+        Ok(file) if !is_here(file) => {
+            record::last(session, file).map(|last| last.map(|operation| operation.provisioning_state))
+        }
         _ => Target::resolve(&args, session)
             .and_then(|target| last_operations(session, &args, &target))
             .map(|operations| Some(overall(&operations))),

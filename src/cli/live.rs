@@ -2,7 +2,7 @@
 //! proves that it is well.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::cluster_file::{ClusterFile, RestartStrategy};
 use super::rolling::Rolling;
@@ -10,7 +10,8 @@ use super::session::Session;
 use super::target::{Extent, Place, Target, TargetNode};
 use crate::apply::journal::Journal;
 use crate::apply::sha256;
-use crate::error::Failure;
+use crate::error::{ExitCode, Failure};
+use crate::live::wait::{Stopped, until};
 use crate::node::{FoundState, Query};
 use crate::pki::layout::{Flavour, Role};
 use crate::plan::gates::{self, Gate};
@@ -48,28 +49,21 @@ fn runs_something(node: &TargetNode) -> bool {
 /// # Errors
 /// Exit code 1, with what is wrong on which node.
 pub fn refuse_unwell(session: &Session, target: &Target, manifests: &[Manifest]) -> anyhow::Result<()> {
+    let means = means(target.cluster.as_ref());
     let mut faults = Vec::new();
     for node in target.nodes.iter().filter(|node| node.role == Role::ControlPlane) {
         let name = node.node.name();
-        let by_manifest = means(target.cluster.as_ref()).strategy == Strategy::StaticPod;
-        let runs = |component: &str| {
-            if by_manifest {
-                manifests.iter().any(|one| one.node == name && one.component == component)
-            } else {
-                proof::has_files_of(node, component)
-            }
-        };
         let mut gates = Vec::new();
-        if runs("etcd") {
+        if runs(&means, manifests, node, "etcd") {
             gates.push(Gate::EtcdHealthy);
         }
-        if runs("kube-apiserver") {
+        if runs(&means, manifests, node, "kube-apiserver") {
             gates.push(Gate::ApiReady);
         }
         for gate in gates {
             session.interrupt.check()?;
             if let Err(reason) = proof::look(target, node, &gate, session.by_now()) {
-                faults.push(format!("{name}: it is not so that {gate}: {reason}"));
+                faults.push(format!("{name}: not so: {gate}: {reason}"));
             }
         }
     }
@@ -77,7 +71,7 @@ pub fn refuse_unwell(session: &Session, target: &Target, manifests: &[Manifest])
         return Ok(());
     }
     Err(Failure::failed(format!("the cluster is not well, so nothing was changed:\n  {}", faults.join("\n  ")))
-        .hint("a rolling change relies on the other nodes; make the cluster well first")
+        .hint("a rolling change relies on the other nodes: `kubepki check-expiry` and the components' logs say more")
         .into())
 }
 
@@ -105,11 +99,16 @@ pub fn manifests(target: &Target) -> anyhow::Result<Vec<Manifest>> {
         let found = node.node.read(&paths.iter().cloned().map(Query::File).collect::<Vec<_>>())?;
         for ((component, path), found) in COMPONENTS.iter().zip(paths).zip(found) {
             let FoundState::File(content) = &found.state else { continue };
+            let name = node.node.name();
+            let text = std::str::from_utf8(content).map_err(|_| {
+                Failure::failed(format!("{name}: {} is not UTF-8, so it is no manifest", path.display()))
+                    .hint("correct it by hand; the kubelet cannot read it either")
+            })?;
             manifests.push(Manifest {
-                node: node.node.name().to_owned(),
+                node: name.to_owned(),
                 component: (*component).to_owned(),
                 path,
-                text: String::from_utf8_lossy(content).into_owned(),
+                text: text.to_owned(),
                 sha256: sha256(content),
             });
         }
@@ -125,26 +124,21 @@ pub fn rolling<'a>(
     parallel: Option<u16>,
 ) -> Rolling<'a> {
     let means = means(target.cluster.as_ref());
-    let by_manifest = means.strategy == Strategy::StaticPod;
+    let own = means.clone();
     let prove = move |node: &TargetNode, journal: &Journal| {
-        let name = node.node.name();
-        let runs = |component: &str| {
-            if by_manifest {
-                manifests.iter().any(|one| one.node == name && one.component == component)
-            } else {
-                proof::has_files_of(node, component)
-            }
-        };
-        let reports = journal.operation.nodes.iter().filter(|report| report.name == name);
-        for gate in reports.flat_map(|report| gates::after(report, &runs)) {
-            wait_for(session, target, node, &gate)?;
-        }
-        Ok(())
+        let runs = |component: &str| runs(&own, manifests, node, component);
+        let reports = journal.operation.nodes.iter().filter(|report| report.name == node.node.name());
+        let gates = reports.flat_map(|report| gates::after(report, &runs));
+        gates.into_iter().try_for_each(|gate| wait_for(session, target, node, &gate))
     };
-    Rolling {
-        means: self::means(target.cluster.as_ref()),
-        parallel: parallel.unwrap_or(WORKERS).into(),
-        prove: Box::new(prove),
+    Rolling { means, parallel: parallel.unwrap_or(WORKERS).into(), prove: Box::new(prove) }
+}
+
+/// Whether a component of the control plane has its place on the node.
+fn runs(means: &Means, manifests: &[Manifest], node: &TargetNode, component: &str) -> bool {
+    match means.strategy {
+        Strategy::StaticPod => manifests.iter().any(|one| one.node == node.node.name() && one.component == component),
+        Strategy::Systemd | Strategy::Command(_) => proof::has_files_of(node, component),
     }
 }
 
@@ -155,21 +149,17 @@ pub fn rolling<'a>(
 fn wait_for(session: &Session, target: &Target, node: &TargetNode, gate: &Gate) -> anyhow::Result<()> {
     let name = node.node.name();
     session.ui.step(&format!("{name}: waiting until {gate}"));
-    let begun = std::time::Instant::now();
-    let mut pause = Duration::from_millis(100);
-    loop {
-        session.interrupt.check()?;
-        let reason = match proof::look(target, node, gate, session.by_now()) {
-            Ok(()) => return Ok(()),
-            Err(reason) => reason,
-        };
-        session.ui.debug(&format!("{name}: not yet: {reason}"));
-        if begun.elapsed() >= PATIENCE {
-            return Err(Failure::failed(format!("{name}: not within {} s: {gate}: {reason}", PATIENCE.as_secs()))
+    let look = || {
+        proof::look(target, node, gate, session.by_now())
+            .inspect_err(|reason| session.ui.debug(&format!("{name}: not yet: {reason}")))
+    };
+    match until(Instant::now() + PATIENCE, &session.interrupt, look) {
+        Ok(()) => Ok(()),
+        Err(Stopped::Interrupted) => Err(Failure::new(ExitCode::Interrupted, format!("{name}: interrupted")).into()),
+        Err(Stopped::Late(reason)) => {
+            Err(Failure::failed(format!("{name}: not within {} s: {gate}: {reason}", PATIENCE.as_secs()))
                 .hint("look at the component's log on that node; the next node was not touched")
-                .into());
+                .into())
         }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_secs(2));
     }
 }

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::{self, ExitCode};
+use crate::plan::rotate::COMMAND;
 use crate::report::Ui;
 
 pub mod backup_copy;
@@ -153,22 +154,29 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return error::exit_code(&error);
         }
     };
-    let words = arguments_of(&arguments);
+    let words = words_of(&arguments, &cli.command);
     cli.command.run(&mut Session::start(ui.clone()).asked_with(words)).unwrap_or_else(|error| {
         ui.error(&error);
         error::exit_code(&error)
     })
 }
 
-/// The words of a command line after the program's name, as far as they are text.
-fn arguments_of(arguments: &[OsString]) -> Vec<String> {
-    arguments.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
+/// The words after the program's name, if they say all that was asked for: none when the environment says something too.
+fn words_of(arguments: &[OsString], asked: &Command) -> Vec<String> {
+    let presets = |command: &clap::Command| command.get_arguments().any(|argument| argument.get_env().is_some());
+    let rotates = matches!(asked, Command::RotateCerts(_));
+    let whole = command();
+    if !rotates || whole.find_subcommand(COMMAND).is_none_or(presets) {
+        return Vec::new();
+    }
+    let words = arguments.iter().skip(1).map(|word| word.to_str().map(str::to_owned));
+    words.collect::<Option<_>>().unwrap_or_default()
 }
 
-/// The options of the `rotate-certs` that `words` are.
+/// The options of the `rotate-certs` that `words` are, whatever the environment says now.
 pub(crate) fn rotation(words: &[String]) -> Option<rotate_certs::RotateCertsArgs> {
     let line = std::iter::once("kubepki".to_owned()).chain(words.iter().cloned());
-    let matches = command().try_get_matches_from(line).ok()?;
+    let matches = Cli::command().try_get_matches_from(line).ok()?;
     match Cli::from_arg_matches(&matches).ok()?.command {
         Command::RotateCerts(args) => Some(*args),
         _ => None,

@@ -219,7 +219,7 @@ impl Crew<'_> {
         force: bool,
     ) -> anyhow::Result<()> {
         for target in targets.iter().rev() {
-            self.session.interrupt.check()?;
+            self.pause(operation)?;
             let (journal, had_changed) = self.on(target, |transactions| transactions.retreat(force))?;
             if had_changed {
                 let proven = self.after_changes(rolling, target, &journal);

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::node::probe::Endpoint;
 use crate::node::{FoundState, Node, Query};
+use crate::pki::component::flag;
 
 use super::component::Component;
 
@@ -136,14 +137,6 @@ fn nearest(urls: &str) -> Option<Listener> {
             || listener.endpoint.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     };
     listeners.iter().find(is_near).or(listeners.first()).cloned()
-}
-
-/// The value of `--flag=value` in a manifest's list of words.
-fn flag<'m>(manifest: &'m str, name: &str) -> Option<&'m str> {
-    manifest.lines().find_map(|line| {
-        let item = line.trim().trim_start_matches("- ").trim_matches(['"', '\'']);
-        item.strip_prefix(name)?.strip_prefix('=')
-    })
 }
 
 /// The value of a field at the top of a YAML mapping.

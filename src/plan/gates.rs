@@ -2,17 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use super::operation::{FileAction, NodeReport};
+use super::operation::{FileAction, FileReport, NodeReport};
+use crate::pki::component::Component;
 
 /// Something that running components must show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gate {
-    /// The server on this port of the node serves the first certificate of that file.
+    /// The node's server serves the first certificate of that file.
     Serves {
-        /// The component, as `kube-apiserver`.
-        component: &'static str,
-        /// TCP port on the node.
-        port: u16,
+        /// Which server.
+        component: Component,
         /// The certificate's file.
         path: PathBuf,
     },
@@ -39,7 +38,9 @@ pub enum Gate {
 impl std::fmt::Display for Gate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Serves { component, port, .. } => write!(f, "{component} serves its new certificate on port {port}"),
+            Self::Serves { component, path } => {
+                write!(f, "{} serves the certificate in {}", component.program(), path.display())
+            }
             Self::ApiReady => f.write_str("kube-apiserver is ready"),
             Self::EtcdHealthy => f.write_str("etcd is healthy on every member"),
             Self::Started { component, .. } => write!(f, "{component} has started anew"),
@@ -49,9 +50,8 @@ impl std::fmt::Display for Gate {
     }
 }
 
-/// Servers by the entry of their certificate: component and port.
-const SERVERS: [(&str, &str, u16); 3] =
-    [("apiserver", "kube-apiserver", 6443), ("etcd-server", "etcd", 2379), ("etcd-peer", "etcd", 2380)];
+/// Servers that read their certificate from a file that changes here. Kubelets renew theirs themselves.
+const SERVERS: [Component; 3] = [Component::ApiServer, Component::Etcd, Component::EtcdPeer];
 
 /// Components that are led by one of their processes.
 const LED: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
@@ -63,11 +63,10 @@ pub fn after(report: &NodeReport, runs: &dyn Fn(&str) -> bool) -> Vec<Gate> {
     if changed.iter().any(|file| file.name.starts_with("etcd-")) && runs("etcd") {
         gates.push(Gate::EtcdHealthy);
     }
-    for (entry, component, port) in SERVERS {
-        let certificate = changed.iter().find(|file| file.name == entry && !is_key(&file.path));
-        if let Some(file) = certificate.filter(|_| runs(component)) {
-            gates.push(Gate::Serves { component, port, path: file.path.clone().into() });
-        }
+    for component in SERVERS.into_iter().filter(|component| runs(component.program())) {
+        let shows = |file: &&&FileReport| component.shows().contains(&file.name.as_str()) && !is_key(&file.path);
+        let certificate = changed.iter().find(shows);
+        gates.extend(certificate.map(|file| Gate::Serves { component, path: file.path.clone().into() }));
     }
     for component in &report.restarts {
         // A static pod starts anew after its manifest, a service after the last of its files.
@@ -94,7 +93,7 @@ fn is_key(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::operation::{FileReport, NodeState};
+    use crate::plan::operation::NodeState;
 
     fn report(files: &[(&str, &str)], restarts: &[&str]) -> NodeReport {
         let file = |(path, name): &(&str, &str)| FileReport {
@@ -132,8 +131,8 @@ mod tests {
             gates,
             [
                 Gate::EtcdHealthy,
-                Gate::Serves { component: "kube-apiserver", port: 6443, path: "/p/apiserver.crt".into() },
-                Gate::Serves { component: "etcd", port: 2379, path: "/p/etcd/server.crt".into() },
+                Gate::Serves { component: Component::ApiServer, path: "/p/apiserver.crt".into() },
+                Gate::Serves { component: Component::Etcd, path: "/p/etcd/server.crt".into() },
                 Gate::Started { component: scheduler.clone(), since: "/m/kube-scheduler.yaml".into() },
                 Gate::ApiReady,
                 Gate::Led { component: scheduler },

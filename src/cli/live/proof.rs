@@ -15,6 +15,7 @@ use crate::node::http::Limits;
 use crate::node::probe::{Endpoint, chain_through};
 use crate::node::{Found, FoundState, Query};
 use crate::pki::certificate::Certificate;
+use crate::pki::component::Component as Server;
 use crate::pki::layout::Role;
 use crate::pki::pem_file::PemFile;
 use crate::plan::gates::Gate;
@@ -35,7 +36,7 @@ const BLUR: time::Duration = time::Duration::seconds(1);
 /// Why not, in words.
 pub(super) fn look(target: &Target, node: &TargetNode, gate: &Gate, now: OffsetDateTime) -> Result<(), String> {
     match gate {
-        Gate::Serves { port, path, .. } => serves(node, *port, path),
+        Gate::Serves { component, path } => serves(node, *component, path),
         Gate::ApiReady => own_server(node, |server| server.ready()),
         Gate::EtcdHealthy => etcd(node),
         Gate::Started { component, since } => started(target, node, component, since, now),
@@ -44,29 +45,36 @@ pub(super) fn look(target: &Target, node: &TargetNode, gate: &Gate, now: OffsetD
     }
 }
 
-fn serves(node: &TargetNode, port: u16, path: &Path) -> Result<(), String> {
+fn serves(node: &TargetNode, server: Server, path: &Path) -> Result<(), String> {
     let found = read(node, Query::File(path.to_owned()))?;
     let FoundState::File(content) = &found.state else { return Err(format!("{} cannot be read", path.display())) };
     let file = PemFile::parse(content);
     let on_disk = file.certificates().next().ok_or_else(|| format!("there is no certificate in {}", path.display()))?;
-    let places = places(node)?;
-    // A member of etcd listens for its peers only at its own address.
-    let host = match (port, &places.api_server) {
-        (2380, _) => own_address(node).unwrap_or_else(|| "127.0.0.1".to_owned()),
-        (6443, Some(listener)) => listener.endpoint.host.clone(),
-        _ => "127.0.0.1".to_owned(),
-    };
-    let port = match (port, &places.api_server, &places.etcd) {
-        (6443, Some(listener), _) | (2379, _, Some(listener)) => listener.endpoint.port,
-        _ => port,
+    let manifest = manifest(node, server.program())?;
+    let (port, bound) = server.listens(&manifest);
+    let host = match (bound, server) {
+        (Some(bound), _) => bound.to_owned(),
+        // A member of etcd listens for its peers only at its own address.
+        (None, Server::EtcdPeer) => own_address(node).unwrap_or_else(|| "127.0.0.1".to_owned()),
+        (None, _) => "127.0.0.1".to_owned(),
     };
     let shown = chain_through(&*node.node, &Endpoint { host, port }, None, LIMIT)?;
-    let served = shown.first().ok_or("it shows no certificate")?;
-    if *served == *on_disk.der {
+    let leaf = shown.first().ok_or("it shows no certificate")?;
+    if *leaf == *on_disk.der {
         return Ok(());
     }
-    let serial = Certificate::from_der(served).map_or_else(|error| error, |served| served.serial().to_string());
+    let serial = Certificate::from_der(leaf).map_or_else(|error| error, |leaf| leaf.serial().to_string());
     Err(format!("it still serves the certificate with serial number {serial}"))
+}
+
+/// The text of a static pod's manifest; empty where there is none.
+fn manifest(node: &TargetNode, program: &str) -> Result<String, String> {
+    let folder = node.layout.kubernetes_dir.as_deref().unwrap_or(Path::new("/etc/kubernetes"));
+    let found = read(node, Query::File(folder.join(format!("manifests/{program}.yaml"))))?;
+    Ok(match &found.state {
+        FoundState::File(content) => String::from_utf8_lossy(content).into_owned(),
+        _ => String::new(),
+    })
 }
 
 /// The first address of the machine's own.

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use super::request::Reach;
 use crate::error::Failure;
 use crate::pki::catalog::Catalog;
+use crate::pki::component::flag;
 use crate::snapshot::NodeSnapshot;
 
 /// What a machine says about its cluster besides certificates.
@@ -106,14 +107,6 @@ fn members(manifest: &str) -> Vec<String> {
     let Some(list) = flag(manifest, "--initial-cluster") else { return Vec::new() };
     let names: BTreeSet<&str> = list.split(',').filter_map(|member| member.split('=').next()).collect();
     names.into_iter().filter(|name| !name.is_empty()).map(str::to_owned).collect()
-}
-
-/// The value of a command line flag in a manifest, written as `--flag=value`.
-fn flag<'a>(manifest: &'a str, name: &str) -> Option<&'a str> {
-    manifest.lines().find_map(|line| {
-        let item = line.trim().trim_start_matches("- ").trim_matches(['"', '\'']);
-        item.strip_prefix(name)?.strip_prefix('=')
-    })
 }
 
 /// Names and addresses under which this node can be meant, lower case.

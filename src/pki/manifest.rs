@@ -1,8 +1,10 @@
-//! A static pod's manifest as text: an annotation in it changes what the kubelet runs, everything else stays to the byte.
+//! A static pod's manifest as text: an annotation in it, or the value of a flag, changes what the kubelet runs; everything
+//! else stays to the byte.
 //!
 //! The kubelet takes a static pod whose manifest says something else for another pod: it ends the old one, then starts
 //! the new one (Kubernetes pkg/kubelet/config/common.go). That is how a component is made to read its files again.
 
+use super::kubeconfig::node::Node;
 use super::kubeconfig::tree::{self, colon};
 
 /// The annotation that kubepki changes to have a pod started anew.
@@ -69,6 +71,52 @@ pub fn annotated(text: &str, key: &str, value: &str) -> Result<String, String> {
     if set == Some(value) { Ok(changed) } else { Err("its annotations could not be changed".to_owned()) }
 }
 
+/// The manifest `text` with other values for flags of its program, `--name=value`, each of which has to be there, once.
+///
+/// # Errors
+/// In words, when it is no manifest of a pod that can be read, or has one of the flags not at all or several times.
+pub fn with_flags(text: &str, flags: &[(&str, &str)]) -> Result<String, String> {
+    let document = tree::parse(text.as_bytes()).map_err(|problem| problem.to_string())?;
+    let root = document.root.ok_or("it is empty")?;
+    let words = words(&root);
+    let mut edits = Vec::new();
+    for (name, value) in flags {
+        let is_it = |word: &str| word.strip_prefix(name).is_some_and(|rest| rest.starts_with('='));
+        let mut found = words.iter().filter(|word| word.text().is_some_and(is_it));
+        let word = found.next().ok_or_else(|| format!("it has no {name}=…"))?;
+        if found.next().is_some() {
+            return Err(format!("it has {name} more than once"));
+        }
+        let is_plain = !word.flow && !text[word.span.clone()].starts_with(['"', '\'']);
+        let new = format!("{name}={value}");
+        let is_harmless = |letter: char| letter.is_ascii_alphanumeric() || "/._-=".contains(letter);
+        let written =
+            if is_plain && new.chars().all(is_harmless) { new } else { serde_json::Value::from(new).to_string() };
+        edits.push((word.span.clone(), written));
+    }
+    edits.sort_by_key(|(span, _)| std::cmp::Reverse(span.start));
+    let mut changed = text.to_owned();
+    for (span, written) in edits {
+        changed.replace_range(span, &written);
+    }
+    // Nothing is written that does not say what it should.
+    let says = tree::parse(changed.as_bytes()).map_err(|problem| problem.to_string())?.root;
+    let now: Vec<_> = says.iter().flat_map(self::words).filter_map(|word| word.text()).collect();
+    let is_set = |(name, value): &(&str, &str)| now.contains(&format!("{name}={value}").as_str());
+    if now.len() == words.len() && flags.iter().all(is_set) {
+        Ok(changed)
+    } else {
+        Err("its flags could not be changed".to_owned())
+    }
+}
+
+/// The words of the command lines in a pod.
+fn words(pod: &Node) -> Vec<&Node> {
+    let containers = pod.get("spec").and_then(|spec| spec.get("containers")?.items()).unwrap_or_default();
+    let lists = containers.iter().flat_map(|container| ["command", "args"].map(|name| container.get(name)));
+    lists.flatten().filter_map(|list| list.items()).flatten().collect()
+}
+
 /// Whole lines in front of the one that begins, after its indentation, at `place`.
 fn before(text: &str, place: usize, lines: &str) -> Result<(usize, String, usize), String> {
     let start = line_start(text, place);
@@ -126,6 +174,32 @@ mod tests {
             assert_ne!(changed, text);
             assert!(annotated(&changed, RESTARTED_AT, "T2").expect("a pod").contains("T2"), "{changed}");
         }
+    }
+
+    #[test]
+    fn flags_get_other_values_and_nothing_else_changes() {
+        let text = "kind: Pod\nspec:\n  containers:\n  - command:\n    - kube-controller-manager\n    - --root-ca-file=/p/ca.crt # why\n    \
+                    - \"--cluster-signing-cert-file=/p/ca.crt\"\n    image: x\n";
+        let flags = [("--root-ca-file", "/p/k/root.crt"), ("--cluster-signing-cert-file", "/p/k/ca.crt")];
+        let changed = with_flags(text, &flags).expect("it has them");
+        let expected = text
+            .replace("--root-ca-file=/p/ca.crt", "--root-ca-file=/p/k/root.crt")
+            .replace("cert-file=/p/ca.crt", "cert-file=/p/k/ca.crt");
+        assert_eq!(changed, expected);
+        let back = [("--cluster-signing-cert-file", "/p/ca.crt"), ("--root-ca-file", "/p/ca.crt")];
+        assert_eq!(with_flags(&changed, &back).expect("it has them"), text);
+        let flow = r#"{"kind": "Pod", "spec": {"containers": [{"command": ["x", "--root-ca-file=/a b"]}]}}"#;
+        let expected = flow.replace("/a b", "/c: d");
+        assert_eq!(with_flags(flow, &[("--root-ca-file", "/c: d")]).expect("it has it"), expected);
+    }
+
+    #[test]
+    fn a_flag_that_is_not_there_once_is_refused() {
+        let text = |words: &str| format!("kind: Pod\nspec:\n  containers:\n  - command: [{words}]\n");
+        for words in ["x", "x, --root-ca-file", "--root-ca-file=/a, --root-ca-file=/b", "--root-ca-files=/a"] {
+            assert!(with_flags(&text(words), &[("--root-ca-file", "/c")]).is_err(), "{words}");
+        }
+        assert!(with_flags("", &[("--root-ca-file", "/c")]).is_err());
     }
 
     #[test]

@@ -3,11 +3,15 @@
 //! A blueprint leaves no choice open and holds no secret: keys are named by id, and those that exist by the file that
 //! holds them. `apply` mints what it names, renders the files and carries them out. The same value, shown, is `--what-if`.
 
-use std::path::PathBuf;
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
 
 use time::OffsetDateTime;
 
-use super::operation::{FileAction, FileReport, NodeReport, NodeState, Operation, ProvisioningState};
+use super::operation::{
+    FileAction, FileReport, NodeReport, NodeState, Operation, PhaseNode, PhaseReport, ProvisioningState,
+};
+use super::phase::{Phase, Step};
 use crate::pki::algorithm::KeyAlgorithm;
 use crate::pki::certificate::Certificate;
 use crate::pki::name::Name;
@@ -143,8 +147,11 @@ pub struct NodeBlueprint {
     pub node: String,
     /// What happens to each file.
     pub files: Vec<PlannedFile>,
-    /// Components that hold old copies of these files and must be restarted, as `kube-apiserver`.
+    /// Components that hold old copies of these files and must be restarted, as `kube-apiserver`, in order; one that is
+    /// restarted in several steps is named as often.
     pub restarts: Vec<String>,
+    /// What belongs together; when empty, all files and restarts are one step.
+    pub steps: Vec<Step>,
 }
 
 /// One file's future.
@@ -154,6 +161,9 @@ pub struct PlannedFile {
     pub path: PathBuf,
     /// kubeadm's id of what it holds.
     pub name: String,
+    /// The place in the node's steps at which that happens. A file may change in several steps; what follows from one is
+    /// what the next one sees.
+    pub step: usize,
     /// What happens to it.
     pub action: FileAction,
     /// What it will hold; `None` with [`FileAction::Unchanged`] and [`FileAction::Removed`].
@@ -262,6 +272,22 @@ impl Blueprint {
             .filter(|(_, file)| file.action != FileAction::Unchanged)
     }
 
+    /// Every file that changes, once, as it is in the end.
+    pub fn ends(&self) -> impl Iterator<Item = (&NodeBlueprint, &PlannedFile)> {
+        let is_last = |(node, file): &(&NodeBlueprint, &PlannedFile)| {
+            node.files.iter().rfind(|other| other.path == file.path).is_some_and(|last| std::ptr::eq(last, *file))
+        };
+        self.changes().filter(is_last)
+    }
+
+    /// Every file that changes, once, with its first change.
+    pub fn begins(&self) -> impl Iterator<Item = (&NodeBlueprint, &PlannedFile)> {
+        let is_first = |(node, file): &(&NodeBlueprint, &PlannedFile)| {
+            node.files.iter().find(|other| other.path == file.path).is_some_and(|first| std::ptr::eq(first, *file))
+        };
+        self.changes().filter(is_first)
+    }
+
     /// The blueprint as an operation object that has not begun.
     pub fn operation(&self, id: &str) -> Operation {
         Operation {
@@ -272,33 +298,68 @@ impl Blueprint {
             started_at: None,
             ended_at: None,
             unavailability_seconds: None,
-            phases: Vec::new(),
+            phases: self.phases(),
             nodes: self.nodes.iter().map(|node| node.report(self)).collect(),
             next_steps: self.next_steps.clone(),
         }
     }
 
-    /// A file of `node` as the operation object shows it.
-    pub fn report(&self, node: &str, file: &PlannedFile) -> FileReport {
-        let here = self.differences.iter().filter(|(at, path, _)| at == node && *path == file.path);
-        FileReport {
-            path: file.path.display().to_string(),
-            name: file.name.clone(),
-            action: file.action,
-            old_serial_number: file.old_serial_number.clone(),
+    /// A file of `node` as the operation object shows it: what becomes of it from the first step to the last. `None` for
+    /// one that comes and goes in between.
+    pub fn report(&self, node: &NodeBlueprint, path: &Path) -> Option<FileReport> {
+        let mut changes = node.files.iter().filter(|file| file.path == path);
+        let first = changes.next()?;
+        let last = changes.next_back().unwrap_or(first);
+        let action = match (first.action, last.action) {
+            (FileAction::Created, FileAction::Removed) => return None,
+            (FileAction::Created, _) => FileAction::Created,
+            (_, FileAction::Replaced | FileAction::Created) => FileAction::Replaced,
+            (_, other) => other,
+        };
+        let here = self.differences.iter().filter(|(at, file, _)| *at == node.node && file == path);
+        Some(FileReport {
+            path: path.display().to_string(),
+            name: last.name.clone(),
+            action,
+            old_serial_number: first.old_serial_number.clone(),
             new_serial_number: None,
-            not_after: file.not_after,
+            not_after: last.not_after,
             differences: here.map(|(_, _, words)| words.clone()).collect(),
-        }
+        })
+    }
+
+    /// The rounds in order, with what happens on each node; none when everything is one step.
+    fn phases(&self) -> Vec<PhaseReport> {
+        let steps = self.nodes.iter().flat_map(|node| &node.steps);
+        let phases: BTreeSet<Phase> = steps.map(|step| step.phase).collect();
+        let of = |phase: Phase| {
+            let nodes = self.nodes.iter().filter_map(|node| node.part(phase)).collect();
+            PhaseReport { name: phase.name().to_owned(), started_at: None, ended_at: None, nodes }
+        };
+        phases.into_iter().map(of).collect()
     }
 }
 
 impl NodeBlueprint {
+    /// What happens on the node in one round.
+    fn part(&self, phase: Phase) -> Option<PhaseNode> {
+        let is_in = |at: usize| self.steps.get(at).is_some_and(|step| step.phase == phase);
+        let changed = self.files.iter().filter(|file| file.action != FileAction::Unchanged && is_in(file.step));
+        let files: Vec<String> = changed.map(|file| file.path.display().to_string()).collect();
+        let steps = self.steps.iter().filter(|step| step.phase == phase);
+        let restarts: Vec<String> = steps.flat_map(|step| step.restarts.iter().cloned()).collect();
+        let is_idle = files.is_empty() && restarts.is_empty();
+        (!is_idle).then(|| PhaseNode { name: self.node.clone(), files, restarts })
+    }
+
     fn report(&self, blueprint: &Blueprint) -> NodeReport {
+        let mut paths: Vec<&Path> = Vec::new();
+        let mut known = HashSet::new();
+        paths.extend(self.files.iter().map(|file| file.path.as_path()).filter(|path| known.insert(*path)));
         NodeReport {
             name: self.node.clone(),
             state: NodeState::Pending,
-            files: self.files.iter().map(|file| blueprint.report(&self.node, file)).collect(),
+            files: paths.into_iter().filter_map(|path| blueprint.report(self, path)).collect(),
             restarts: self.restarts.clone(),
             error: None,
         }

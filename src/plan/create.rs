@@ -194,7 +194,17 @@ impl<'a> Builder<'a> {
         let action = if seen.is_some() { FileAction::Replaced } else { FileAction::Created };
         let old_serial_number = artifact.and_then(leading).map(|certificate| certificate.serial().to_string());
         let name = name.to_owned();
-        let file = PlannedFile { path, name, action, content: Some(content), mode, seen, old_serial_number, not_after };
+        let file = PlannedFile {
+            step: 0,
+            path,
+            name,
+            action,
+            content: Some(content),
+            mode,
+            seen,
+            old_serial_number,
+            not_after,
+        };
         self.push(place, file);
     }
 
@@ -203,6 +213,7 @@ impl<'a> Builder<'a> {
         let artifact = self.find(place, &path);
         let certificate = artifact.and_then(leading);
         let file = PlannedFile {
+            step: 0,
             name: name.to_owned(),
             action: FileAction::Unchanged,
             content: None,
@@ -222,7 +233,7 @@ impl<'a> Builder<'a> {
         let (old_serial_number, not_after) = (None, None);
         self.push(
             place,
-            PlannedFile { path, name, action, content: None, mode: 0, seen, old_serial_number, not_after },
+            PlannedFile { step: 0, path, name, action, content: None, mode: 0, seen, old_serial_number, not_after },
         );
     }
 
@@ -320,7 +331,7 @@ impl<'a> Builder<'a> {
         for (index, place) in self.request.nodes.iter().enumerate() {
             let files = self.files.remove(&index).unwrap_or_default();
             let restarts = Vec::new();
-            self.blueprint.nodes.push(NodeBlueprint { node: place.node.clone(), files, restarts });
+            self.blueprint.nodes.push(NodeBlueprint { node: place.node.clone(), files, restarts, steps: Vec::new() });
         }
         self.forget_idle_keys();
         self.advise();

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use super::operation::{FileAction, FileReport, NodeReport};
 use crate::pki::component::Component;
 
 /// Something that running components must show.
@@ -26,6 +25,11 @@ pub enum Gate {
         /// A file that it reads when it starts, or its manifest.
         since: PathBuf,
     },
+    /// The component's port answers nobody.
+    Stopped {
+        /// The component.
+        component: String,
+    },
     /// Somebody holds the component's lease and renews it.
     Led {
         /// `kube-controller-manager` or `kube-scheduler`.
@@ -43,6 +47,7 @@ impl std::fmt::Display for Gate {
             }
             Self::ApiReady => f.write_str("kube-apiserver is ready"),
             Self::EtcdHealthy => f.write_str("etcd is healthy on every member"),
+            Self::Stopped { component } => write!(f, "{component} has ended"),
             Self::Started { component, .. } => write!(f, "{component} has started anew"),
             Self::Led { component } => write!(f, "{component} has a leader"),
             Self::NodeReady => f.write_str("the node is Ready"),
@@ -56,31 +61,49 @@ const SERVERS: [Component; 3] = [Component::ApiServer, Component::Etcd, Componen
 /// Components that are led by one of their processes.
 const LED: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
 
-/// What has to be proven on a node after its files have changed. `runs` says which components have their place on it.
-pub fn after(report: &NodeReport, runs: &dyn Fn(&str) -> bool) -> Vec<Gate> {
-    let changed: Vec<_> = report.files.iter().filter(|file| file.action != FileAction::Unchanged).collect();
+/// What has changed on a node and has to be proven before anything else does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changed<'a> {
+    /// Path and kubeadm's id of each file.
+    pub files: Vec<(&'a str, &'a str)>,
+    /// Components that were started anew, or ended.
+    pub restarted: Vec<&'a str>,
+    /// The last file that changed before a component was restarted by a command.
+    pub last: Option<&'a str>,
+}
+
+/// What has to be proven. `runs` says which components have their place on the node, `is_stopped` which of those have no
+/// manifest just now, so that they must not run.
+pub fn after(changed: &Changed<'_>, runs: &dyn Fn(&str) -> bool, is_stopped: &dyn Fn(&str) -> bool) -> Vec<Gate> {
     let mut gates = Vec::new();
-    if changed.iter().any(|file| file.name.starts_with("etcd-")) && runs("etcd") {
+    let is_up = |component: &str| runs(component) && !is_stopped(component);
+    for component in changed.restarted.iter().filter(|component| is_stopped(component)) {
+        gates.push(Gate::Stopped { component: (*component).to_owned() });
+    }
+    let has_etcd =
+        changed.files.iter().any(|(_, name)| name.starts_with("etcd-")) || changed.restarted.contains(&"etcd");
+    if has_etcd && is_up("etcd") {
         gates.push(Gate::EtcdHealthy);
     }
-    for component in SERVERS.into_iter().filter(|component| runs(component.program())) {
-        let shows = |file: &&&FileReport| component.shows().contains(&file.name.as_str()) && !is_key(&file.path);
-        let certificate = changed.iter().find(shows);
-        gates.extend(certificate.map(|file| Gate::Serves { component, path: file.path.clone().into() }));
+    for component in SERVERS.into_iter().filter(|component| is_up(component.program())) {
+        let shows = |(path, name): &&(&str, &str)| component.shows().contains(name) && !is_key(path);
+        let certificate = changed.files.iter().find(shows);
+        gates.extend(certificate.map(|(path, _)| Gate::Serves { component, path: (*path).into() }));
     }
-    for component in &report.restarts {
+    for component in changed.restarted.iter().filter(|component| !is_stopped(component)) {
         // A static pod starts anew after its manifest, a service after the last of its files.
-        let manifest = changed.iter().find(|file| file.name == format!("{component}.yaml"));
-        let since = manifest.or_else(|| changed.last()).map(|file| PathBuf::from(&file.path));
-        gates.extend(since.map(|since| Gate::Started { component: component.clone(), since }));
+        let manifest = format!("{component}.yaml");
+        let is_its = |(path, _): &&(&str, &str)| Path::new(path).file_name().is_some_and(|name| *name == *manifest);
+        let since = changed.files.iter().find(is_its).map(|(path, _)| *path).or(changed.last).map(PathBuf::from);
+        gates.extend(since.map(|since| Gate::Started { component: (*component).to_owned(), since }));
     }
-    if !changed.is_empty() && runs("kube-apiserver") {
+    if !(changed.files.is_empty() && changed.restarted.is_empty()) && is_up("kube-apiserver") {
         gates.push(Gate::ApiReady);
     }
-    for component in LED.iter().filter(|component| report.restarts.iter().any(|one| one == *component)) {
+    for component in LED.iter().filter(|component| changed.restarted.contains(component) && is_up(component)) {
         gates.push(Gate::Led { component: (*component).to_owned() });
     }
-    if report.restarts.iter().any(|component| component == "kubelet") {
+    if changed.restarted.contains(&"kubelet") {
         gates.push(Gate::NodeReady);
     }
     gates
@@ -93,39 +116,20 @@ fn is_key(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::operation::NodeState;
-
-    fn report(files: &[(&str, &str)], restarts: &[&str]) -> NodeReport {
-        let file = |(path, name): &(&str, &str)| FileReport {
-            path: (*path).to_owned(),
-            name: (*name).to_owned(),
-            action: FileAction::Replaced,
-            old_serial_number: None,
-            new_serial_number: None,
-            not_after: None,
-            differences: Vec::new(),
-        };
-        NodeReport {
-            name: "cp1".to_owned(),
-            state: NodeState::Running,
-            files: files.iter().map(file).collect(),
-            restarts: restarts.iter().map(|name| (*name).to_owned()).collect(),
-            error: None,
-        }
-    }
 
     #[test]
     fn every_changed_server_must_serve_and_every_restarted_component_must_be_new() {
-        let report = report(
-            &[
+        let changed = Changed {
+            files: vec![
                 ("/p/apiserver.key", "apiserver"),
                 ("/p/apiserver.crt", "apiserver"),
                 ("/p/etcd/server.crt", "etcd-server"),
                 ("/m/kube-scheduler.yaml", "kube-scheduler.yaml"),
             ],
-            &["kube-scheduler"],
-        );
-        let gates = after(&report, &|_| true);
+            restarted: vec!["kube-scheduler"],
+            last: None,
+        };
+        let gates = after(&changed, &|_| true, &|_| false);
         let scheduler = "kube-scheduler".to_owned();
         assert_eq!(
             gates,
@@ -142,10 +146,26 @@ mod tests {
 
     #[test]
     fn nothing_is_asked_of_what_does_not_run_there() {
-        let worker = report(&[("/v/kubelet-client-current.pem", "kubelet-client")], &["kubelet"]);
-        let gates = after(&worker, &|_| false);
-        let since = "/v/kubelet-client-current.pem".into();
+        let path = "/v/kubelet-client-current.pem";
+        let changed = Changed { files: vec![(path, "kubelet-client")], restarted: vec!["kubelet"], last: Some(path) };
+        let gates = after(&changed, &|_| false, &|_| false);
+        let since = path.into();
         assert_eq!(gates, [Gate::Started { component: "kubelet".to_owned(), since }, Gate::NodeReady]);
-        assert!(after(&report(&[], &[]), &|_| true).is_empty());
+        assert!(after(&Changed::default(), &|_| true, &|_| false).is_empty());
+    }
+
+    #[test]
+    fn a_component_without_its_manifest_must_have_ended_and_is_asked_nothing() {
+        let changed = Changed {
+            files: vec![
+                ("/p/etcd/ca.crt", "etcd-ca"),
+                ("/p/apiserver.crt", "apiserver"),
+                ("/m/kube-apiserver.yaml", "kube-apiserver.yaml"),
+            ],
+            restarted: vec!["kube-apiserver"],
+            last: None,
+        };
+        let gates = after(&changed, &|_| true, &|component| component == "kube-apiserver");
+        assert_eq!(gates, [Gate::Stopped { component: "kube-apiserver".to_owned() }, Gate::EtcdHealthy]);
     }
 }

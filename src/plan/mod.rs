@@ -9,6 +9,8 @@ pub mod create;
 pub mod credentials;
 pub mod gates;
 pub mod operation;
+pub mod phase;
 pub mod restart;
 pub mod rotate;
+pub mod rounds;
 pub mod sign_in;

@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use super::phase::Phase;
+
 /// One run of a changing command over all its nodes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -38,17 +40,41 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// Takes over state, times and phases of `part`, the same operation as one node has ended it, and that node's report.
+    /// Takes over state, times and phases of `part`, the same operation as one node has it, and that node's report. A phase
+    /// began when it began on the first node, and ended when it ended on the last.
     pub fn adopt(&mut self, part: Self, node: &str) {
         self.provisioning_state = part.provisioning_state;
         self.started_at = self.started_at.or(part.started_at);
         self.ended_at = part.ended_at;
-        self.phases = part.phases;
+        for phase in part.phases {
+            match self.phases.iter_mut().find(|own| own.name == phase.name) {
+                Some(own) => {
+                    own.started_at = own.started_at.into_iter().chain(phase.started_at).min();
+                    own.ended_at = own.ended_at.max(phase.ended_at);
+                }
+                None => self.phases.push(phase),
+            }
+        }
         for report in part.nodes.into_iter().filter(|report| report.name == node) {
             if let Some(own) = self.nodes.iter_mut().find(|own| own.name == node) {
                 *own = report;
             }
         }
+    }
+
+    /// The times of a phase; made after those of the phases before it where the operation has none yet.
+    pub fn phase(&mut self, phase: Phase) -> &mut PhaseReport {
+        let name = phase.name();
+        let position = self.phases.iter().position(|report| report.name == name).unwrap_or_else(|| {
+            self.phases.push(PhaseReport {
+                name: name.to_owned(),
+                started_at: None,
+                ended_at: None,
+                nodes: Vec::new(),
+            });
+            self.phases.len() - 1
+        });
+        &mut self.phases[position]
     }
 }
 
@@ -79,6 +105,22 @@ pub struct PhaseReport {
     /// When it was done.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::rfc3339::option")]
     pub ended_at: Option<OffsetDateTime>,
+    /// What it changes on each node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<PhaseNode>,
+}
+
+/// What a phase changes on one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PhaseNode {
+    /// The node's name.
+    pub name: String,
+    /// Absolute paths in the order in which they change; one that changes twice is named twice.
+    pub files: Vec<String>,
+    /// Components that are restarted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restarts: Vec<String>,
 }
 
 /// What happens on one node.

@@ -95,6 +95,7 @@ fn pod(node: &mut NodeBlueprint, manifest: &Manifest, stamp: &str) -> Result<(),
         .map_err(|reason| format!("{}: {reason}", manifest.path.display()))?;
     node.files.push(PlannedFile {
         path: manifest.path.clone(),
+        step: 0,
         name: format!("{}.yaml", manifest.component),
         action: FileAction::Replaced,
         content: Some(FileContent::Manifest(text)),
@@ -112,7 +113,7 @@ mod tests {
 
     fn blueprint(restarts: &[&str]) -> Blueprint {
         let restarts = restarts.iter().map(|name| (*name).to_owned()).collect();
-        let node = NodeBlueprint { node: "cp1".to_owned(), files: Vec::new(), restarts };
+        let node = NodeBlueprint { node: "cp1".to_owned(), files: Vec::new(), restarts, steps: Vec::new() };
         Blueprint { nodes: vec![node], ..Blueprint::default() }
     }
 

@@ -84,15 +84,33 @@ pub const CLIENT: &[ExtendedKeyUsage] = &[ExtendedKeyUsage::ClientAuth];
 /// Both.
 pub const BOTH: &[ExtendedKeyUsage] = &[ExtendedKeyUsage::ServerAuth, ExtendedKeyUsage::ClientAuth];
 
-/// Names of a control-plane node's API server.
+/// Content and mode by absolute path.
+pub type Files = BTreeMap<String, (String, u32)>;
+
+/// Where all of a cluster's API servers are reached.
+pub const ENDPOINT: &str = "10.0.0.1";
+
+/// Names of the first node's API server.
 pub fn apiserver_sans() -> Vec<San> {
-    let names = ["cp1", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "10.96.0.1", "10.0.0.1"];
-    names.iter().map(|name| San::parse(name).unwrap()).collect()
+    apiserver_sans_of("cp1", ENDPOINT)
+}
+
+/// Names of an API server.
+pub fn apiserver_sans_of(node: &str, address: &str) -> Vec<San> {
+    let names = [node, "kubernetes", "kubernetes.default", "kubernetes.default.svc", "10.96.0.1", address, ENDPOINT];
+    let mut sans: Vec<San> = names.iter().map(|name| San::parse(name).unwrap()).collect();
+    sans.dedup();
+    sans
+}
+
+/// Names of the first etcd member.
+pub fn etcd_sans() -> Vec<San> {
+    etcd_sans_of("cp1", ENDPOINT)
 }
 
 /// Names of an etcd member.
-pub fn etcd_sans() -> Vec<San> {
-    ["cp1", "localhost", "10.0.0.1", "127.0.0.1", "::1"].iter().map(|name| San::parse(name).unwrap()).collect()
+pub fn etcd_sans_of(node: &str, address: &str) -> Vec<San> {
+    [node, "localhost", address, "127.0.0.1", "::1"].iter().map(|name| San::parse(name).unwrap()).collect()
 }
 
 /// The files of one healthy control-plane node, and the authorities behind them.
@@ -100,8 +118,10 @@ pub struct Cluster {
     pub ca: Pair,
     pub front_proxy_ca: Pair,
     pub etcd_ca: Pair,
+    /// What signs tokens.
+    pub sa: PrivateKey,
     /// Content and mode by absolute path.
-    pub files: BTreeMap<String, (String, u32)>,
+    pub files: Files,
 }
 
 impl Cluster {
@@ -109,50 +129,72 @@ impl Cluster {
     pub fn healthy() -> Self {
         let (ca, front_proxy_ca, etcd_ca) =
             (Pair::authority("kubernetes"), Pair::authority("front-proxy-ca"), Pair::authority("etcd-ca"));
-        let mut cluster = Self { ca, front_proxy_ca, etcd_ca, files: BTreeMap::new() };
-        for (name, authority) in
-            [("ca", &cluster.ca), ("front-proxy-ca", &cluster.front_proxy_ca), ("etcd/ca", &cluster.etcd_ca)]
-        {
-            put_pair(&mut cluster.files, name, authority);
-        }
-        let leaves = [
-            ("apiserver", cluster.ca.issue("kube-apiserver", &[], SERVER, &apiserver_sans())),
-            ("apiserver-kubelet-client", cluster.ca.issue("kube-apiserver-kubelet-client", &[], CLIENT, &[])),
-            ("front-proxy-client", cluster.front_proxy_ca.issue("front-proxy-client", &[], CLIENT, &[])),
-            ("etcd/server", cluster.etcd_ca.issue("cp1", &[], BOTH, &etcd_sans())),
-            ("etcd/peer", cluster.etcd_ca.issue("cp1", &[], BOTH, &etcd_sans())),
-            ("etcd/healthcheck-client", cluster.etcd_ca.issue("kube-etcd-healthcheck-client", &[], CLIENT, &[])),
-            ("apiserver-etcd-client", cluster.etcd_ca.issue("kube-apiserver-etcd-client", &[], CLIENT, &[])),
-        ];
-        for (name, leaf) in &leaves {
-            put_pair(&mut cluster.files, name, leaf);
-        }
         let sa = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
-        cluster.put("/etc/kubernetes/pki/sa.key", sa.to_pem().to_string(), 0o600);
-        cluster.put("/etc/kubernetes/pki/sa.pub", sa.public_key_pem(), 0o600);
+        let mut cluster = Self { ca, front_proxy_ca, etcd_ca, sa, files: Files::new() };
+        cluster.files = cluster.control_plane("cp1", ENDPOINT);
+        let client = cluster.ca.issue("kubernetes-super-admin", &["system:masters"], CLIENT, &[]);
+        let text = kubeconfig("kubernetes-super-admin", &cluster.ca.crt(), &embedded(&client));
+        cluster.put("/etc/kubernetes/super-admin.conf", text, 0o600);
+        cluster
+    }
+
+    /// Everything kubeadm makes on a control-plane node that joins, and the kubelet after it.
+    pub fn control_plane(&self, node: &str, address: &str) -> Files {
+        let mut files = self.worker(node);
+        for (name, authority) in
+            [("ca", &self.ca), ("front-proxy-ca", &self.front_proxy_ca), ("etcd/ca", &self.etcd_ca)]
+        {
+            put_pair(&mut files, name, authority);
+        }
+        let (etcd, own) = (etcd_sans_of(node, address), apiserver_sans_of(node, address));
+        for (name, leaf) in [
+            ("apiserver", self.ca.issue("kube-apiserver", &[], SERVER, &own)),
+            ("apiserver-kubelet-client", self.ca.issue("kube-apiserver-kubelet-client", &[], CLIENT, &[])),
+            ("front-proxy-client", self.front_proxy_ca.issue("front-proxy-client", &[], CLIENT, &[])),
+            ("etcd/server", self.etcd_ca.issue(node, &[], BOTH, &etcd)),
+            ("etcd/peer", self.etcd_ca.issue(node, &[], BOTH, &etcd)),
+            ("etcd/healthcheck-client", self.etcd_ca.issue("kube-etcd-healthcheck-client", &[], CLIENT, &[])),
+            ("apiserver-etcd-client", self.etcd_ca.issue("kube-apiserver-etcd-client", &[], CLIENT, &[])),
+        ] {
+            put_pair(&mut files, name, &leaf);
+        }
+        put(&mut files, "/etc/kubernetes/pki/sa.key", self.sa.to_pem().to_string(), 0o600);
+        put(&mut files, "/etc/kubernetes/pki/sa.pub", self.sa.public_key_pem(), 0o600);
         for (name, user, groups) in [
             ("admin.conf", "kubernetes-admin", &["kubeadm:cluster-admins"][..]),
-            ("super-admin.conf", "kubernetes-super-admin", &["system:masters"]),
             ("controller-manager.conf", "system:kube-controller-manager", &[]),
             ("scheduler.conf", "system:kube-scheduler", &[]),
         ] {
-            let client = cluster.ca.issue(user, groups, CLIENT, &[]);
-            let text = kubeconfig(user, &cluster.ca.crt(), &embedded(&client));
-            cluster.put(&format!("/etc/kubernetes/{name}"), text, 0o600);
+            let client = self.ca.issue(user, groups, CLIENT, &[]);
+            let text = kubeconfig(user, &self.ca.crt(), &embedded(&client));
+            put(&mut files, &format!("/etc/kubernetes/{name}"), text, 0o600);
         }
-        let kubelet = cluster.ca.issue("system:node:cp1", &["system:nodes"], CLIENT, &[]);
-        let store = "/var/lib/kubelet/pki/kubelet-client-2026-01-01-00-00-00.pem";
-        cluster.put(store, kubelet.crt() + &kubelet.pem_key(), 0o600);
+        files
+    }
+
+    /// Everything of a kubelet.
+    pub fn worker(&self, node: &str) -> Files {
+        let mut files = Files::new();
+        put(&mut files, "/etc/kubernetes/pki/ca.crt", self.ca.crt(), 0o644);
+        let kubelet = self.ca.issue(&format!("system:node:{node}"), &["system:nodes"], CLIENT, &[]);
+        put(&mut files, &dated("client"), kubelet.crt() + &kubelet.pem_key(), 0o600);
         let current = "/var/lib/kubelet/pki/kubelet-client-current.pem";
         let reference = format!("client-certificate: {current}\n    client-key: {current}");
-        let text = kubeconfig("default-auth", &cluster.ca.crt(), &reference);
-        cluster.put("/etc/kubernetes/kubelet.conf", text, 0o600);
+        let text = kubeconfig("default-auth", &self.ca.crt(), &reference);
+        put(&mut files, "/etc/kubernetes/kubelet.conf", text, 0o600);
         // The kubelet makes a CA for one certificate and forgets its key (client-go, GenerateSelfSignedCertKey).
-        let own = Pair::authority("cp1-ca@1767225600");
-        let serving = own.issue("cp1@1767225600", &[], SERVER, &[San::Dns("cp1".into())]);
-        cluster.put("/var/lib/kubelet/pki/kubelet.crt", serving.crt() + &own.crt(), 0o644);
-        cluster.put("/var/lib/kubelet/pki/kubelet.key", serving.pem_key(), 0o600);
-        cluster
+        let own = Pair::authority(&format!("{node}-ca@1767225600"));
+        let serving = own.issue(&format!("{node}@1767225600"), &[], SERVER, &[San::Dns(node.into())]);
+        put(&mut files, "/var/lib/kubelet/pki/kubelet.crt", serving.crt() + &own.crt(), 0o644);
+        put(&mut files, "/var/lib/kubelet/pki/kubelet.key", serving.pem_key(), 0o600);
+        files
+    }
+
+    /// The certificate a kubelet serves with where it asks the cluster for one (`serverTLSBootstrap`).
+    pub fn put_kubelet_serving(&self, files: &mut Files, node: &str) {
+        let sans = [San::Dns(node.into())];
+        let serving = self.ca.issue(&format!("system:node:{node}"), &["system:nodes"], SERVER, &sans);
+        put(files, &dated("server"), serving.crt() + &serving.pem_key(), 0o600);
     }
 
     /// Puts a file there, or replaces it.
@@ -181,19 +223,37 @@ impl Cluster {
     }
 
     fn write_into(&self, root: TestRoot) -> TestRoot {
-        for (path, (content, mode)) in &self.files {
-            root.put(path, content, *mode);
-        }
-        let dated = "/var/lib/kubelet/pki/kubelet-client-2026-01-01-00-00-00.pem";
-        let current = "/var/lib/kubelet/pki/kubelet-client-current.pem";
-        if self.files.contains_key(dated) && !self.files.contains_key(current) {
-            root.link(current, dated);
-        }
+        put_into(&root, &self.files);
         root
     }
 }
 
-fn put_pair(files: &mut BTreeMap<String, (String, u32)>, name: &str, pair: &Pair) {
+/// Writes files into a root, with the kubelet's links.
+pub fn put_into(root: &TestRoot, files: &Files) {
+    for (path, (content, mode)) in files {
+        root.put(path, content, *mode);
+    }
+    for (link, target) in links(files) {
+        root.link(&link, &target);
+    }
+}
+
+/// The kubelet's links to its current certificates, and what they say.
+pub fn links(files: &Files) -> Vec<(String, String)> {
+    let current = |kind: &str| format!("/var/lib/kubelet/pki/kubelet-{kind}-current.pem");
+    let links = ["client", "server"].map(|kind| (current(kind), dated(kind)));
+    links.into_iter().filter(|(link, target)| files.contains_key(target) && !files.contains_key(link)).collect()
+}
+
+fn dated(kind: &str) -> String {
+    format!("/var/lib/kubelet/pki/kubelet-{kind}-2026-01-01-00-00-00.pem")
+}
+
+fn put(files: &mut Files, path: &str, content: String, mode: u32) {
+    files.insert(path.to_owned(), (content, mode));
+}
+
+fn put_pair(files: &mut Files, name: &str, pair: &Pair) {
     files.insert(format!("/etc/kubernetes/pki/{name}.crt"), (pair.crt(), 0o644));
     files.insert(format!("/etc/kubernetes/pki/{name}.key"), (pair.pem_key(), 0o600));
 }

@@ -16,20 +16,22 @@ pub struct TestRoot {
 
 impl TestRoot {
     pub fn new() -> Self {
-        Self::in_folder(tempfile::tempdir().unwrap())
+        Self::in_folder("cp1", tempfile::tempdir().unwrap())
     }
 
     /// As [`Self::new`], in memory where the machine has such a folder: for tests that write a thousand times and
     /// would wait for the disk each time.
     pub fn in_memory() -> Self {
-        match tempfile::tempdir_in("/dev/shm") {
-            Ok(folder) => Self::in_folder(folder),
-            Err(_) => Self::new(),
-        }
+        Self::named("cp1")
     }
 
-    fn in_folder(folder: tempfile::TempDir) -> Self {
-        let node = LocalNode::open("cp1", folder.path()).unwrap();
+    /// A node of another name, in memory where the machine has such a folder.
+    pub fn named(name: &str) -> Self {
+        Self::in_folder(name, tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap()))
+    }
+
+    fn in_folder(name: &str, folder: tempfile::TempDir) -> Self {
+        let node = LocalNode::open(name, folder.path()).unwrap();
         Self { folder, node }
     }
 

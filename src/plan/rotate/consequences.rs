@@ -77,7 +77,7 @@ pub(super) fn next_steps(
         .map(|(authority, _)| authority.name())
         .collect();
     let others = new_keys.iter().any(|name| !["etcd-ca", "agent-ca"].contains(name));
-    if others && request.reach.is_live {
+    if others && request.reach.is_live && !request.rounds {
         steps.push(
             "drop what the cluster keeps of the old authorities: `kubectl -n kube-system delete configmap \
              extension-apiserver-authentication`, and the CA in `kubectl -n kube-public edit configmap cluster-info`"
@@ -100,6 +100,9 @@ pub(super) fn next_steps(
     }
     if selection.token_keys.iter().any(Fate::is_new) {
         steps.push(match request.wait_for_tokens {
+            _ if request.rounds => "make tokens in Secrets anew, and tell whoever verifies the cluster's tokens outside of it \
+                                    about the new key (/openid/v1/jwks)"
+                .to_owned(),
             Some(length) => format!(
                 "tokens signed before stay valid; in {length} take the old keys, all but the first, out of sa.pub and restart \
                  kube-apiserver"

@@ -72,6 +72,7 @@ pub(super) fn plan(
                 node: node.to_owned(),
                 files: files.into_iter().map(|(_, file)| file).collect(),
                 restarts: Vec::new(),
+                steps: Vec::new(),
             }
         })
         .collect())
@@ -213,7 +214,7 @@ fn public_keys(
     let private = key.private.map(|(path, _)| held::written(&inventory.files, node, path));
     let new = private.and_then(|path| issuance.key_at(node, &path, None));
     let mut keys: Vec<PublicKeyRef> = new.map(|id| PublicKeyRef::Planned(id.clone())).into_iter().collect();
-    if request.wait_for_tokens.is_some() {
+    if request.wait_for_tokens.is_some() || request.rounds {
         keys.extend(file.content.public_keys.iter().flatten().cloned().map(PublicKeyRef::Existing));
     }
     FileContent::PublicKeys(keys)
@@ -293,6 +294,7 @@ fn refuse_loss(file: &Held<'_>) -> Result<(), Failure> {
 fn replaced(file: &Held<'_>, content: FileContent) -> PlannedFile {
     PlannedFile {
         path: file.path.to_path_buf(),
+        step: 0,
         name: file.name.clone(),
         action: FileAction::Replaced,
         content: Some(content),
@@ -307,6 +309,7 @@ fn replaced(file: &Held<'_>, content: FileContent) -> PlannedFile {
 pub(super) fn created(path: PathBuf, name: String, content: FileContent) -> PlannedFile {
     PlannedFile {
         path,
+        step: 0,
         name,
         action: FileAction::Created,
         content: Some(content),
@@ -334,6 +337,7 @@ fn left_alone<'a>(inventory: &Inventory<'a>, selection: &Selection) -> BTreeMap<
         if let (Some(home), Fate::Left(_)) = (homes.first(), fate) {
             left.entry(&home.node.name).or_default().push(PlannedFile {
                 path: home.path.to_path_buf(),
+                step: 0,
                 name: home.name.clone(),
                 action: FileAction::Unchanged,
                 content: None,

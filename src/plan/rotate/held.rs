@@ -80,12 +80,13 @@ impl<'a> Held<'a> {
     }
 }
 
-/// Every readable file of every node, in the order of the snapshot.
-pub(super) fn files(snapshot: &Snapshot) -> Vec<Held<'_>> {
+/// Every readable file of every node, in the order of the snapshot. With `with_personal` people's own copies are written like
+/// the others.
+pub(super) fn files(snapshot: &Snapshot, with_personal: bool) -> Vec<Held<'_>> {
     let mut files = Vec::new();
     for node in &snapshot.nodes {
         let first = files.len();
-        files.extend(node.artifacts.iter().filter_map(|artifact| held(node, artifact)));
+        files.extend(node.artifacts.iter().filter_map(|artifact| held(node, artifact, with_personal)));
         for (name, material) in references(node) {
             let Some((path, content)) = material else { continue };
             if !files[first..].iter().any(|known: &Held<'_>| known.path == path) {
@@ -103,9 +104,9 @@ pub(super) fn files(snapshot: &Snapshot) -> Vec<Held<'_>> {
     files
 }
 
-fn held<'a>(node: &'a NodeSnapshot, artifact: &'a Artifact) -> Option<Held<'a>> {
+fn held<'a>(node: &'a NodeSnapshot, artifact: &'a Artifact, with_personal: bool) -> Option<Held<'a>> {
     let content = artifact.content()?;
-    let spared = is_personal(&artifact.path).then_some(Spared::Personal);
+    let spared = (is_personal(&artifact.path) && !with_personal).then_some(Spared::Personal);
     let link = artifact.link.as_deref();
     Some(Held { node, path: &artifact.path, name: name(artifact), part: artifact.part, link, content, spared })
 }
@@ -162,8 +163,9 @@ pub(super) fn faults(snapshot: &Snapshot) -> Vec<Fault<'_>> {
                 Some(Err(reason)) => faults.push(fault(String::new(), reason.clone())),
                 Some(Ok(kubeconfig)) => faults.extend(kubeconfig_faults(kubeconfig, &fault)),
                 None => {
-                    faults
-                        .extend(held(node, artifact).and_then(|held| held.damage()).map(|it| fault(String::new(), it)));
+                    faults.extend(
+                        held(node, artifact, true).and_then(|held| held.damage()).map(|it| fault(String::new(), it)),
+                    );
                 }
             },
         }

@@ -144,9 +144,9 @@ pub(super) struct TokenKey<'a> {
 }
 
 impl<'a> Inventory<'a> {
-    /// Sorts out what was found.
-    pub(super) fn of(snapshot: &'a Snapshot) -> Self {
-        let files = held::files(snapshot);
+    /// Sorts out what was found; `with_personal` as in [`held::files`].
+    pub(super) fn of(snapshot: &'a Snapshot, with_personal: bool) -> Self {
+        let files = held::files(snapshot, with_personal);
         let seats: Vec<Seat<'a>> = seat::all(&files);
         let mut authorities = authorities(&seats, &files);
         let mut leaves = leaves(&seats);

@@ -7,14 +7,16 @@ use time::OffsetDateTime;
 
 use super::difference;
 use super::fate::Fate;
-use super::inventory::{Authority, Home, Inventory, Issued, KeyFound, KeyPlace, Leaf};
+use super::inventory::{Authority, Home, Inventory, Issued, KeyFound, KeyPlace, Leaf, TokenKey};
 use super::period::Period;
 use super::request::Request;
 use super::select::{Selection, signing_authority};
 use crate::error::Failure;
 use crate::pki::algorithm::{KeyAlgorithm, KeyKind};
 use crate::pki::certificate::Certificate;
+use crate::pki::private_key::KeyError;
 use crate::plan::blueprint::{Basis, CertificatePlan, Id, IssuerPlan, KeyPlan, KeySource};
+use crate::snapshot::FoundKey;
 
 /// Keys and certificates of a rotation, and what they replace.
 #[derive(Debug, Default)]
@@ -81,18 +83,34 @@ impl Issuance {
             if selection.token_keys[at].is_new()
                 && let Some((path, found)) = key.private
             {
-                let kind = found.as_ref().map_or(KeyKind::Rsa(2048), |key| key.kind.clone());
-                let algorithm = algorithm(&kind, request, key.name)?;
-                let id = issuance.unused(key.name.to_owned());
-                issuance.keys.push(KeyPlan { id: id.clone(), source: KeySource::New(algorithm) });
-                issuance.loose_keys.insert(id.clone());
-                if let Ok(found) = found {
-                    issuance.token_keys.insert(found.public_key.clone(), id.clone());
-                }
+                // Nodes that share a key go on sharing one: a token signed on one is checked on another.
+                let shared = found.as_ref().ok().and_then(|found| issuance.token_keys.get(&found.public_key).cloned());
+                let id = match shared {
+                    Some(id) => id,
+                    None => issuance.token_key(key, found, request)?,
+                };
                 issuance.key_places.insert((key.node.name.clone(), path.to_path_buf(), None), id);
             }
         }
         Ok(issuance)
+    }
+
+    /// A new key pair for tokens in the place of `key`.
+    fn token_key(
+        &mut self,
+        key: &TokenKey<'_>,
+        found: &Result<FoundKey, KeyError>,
+        request: &Request,
+    ) -> Result<Id, Failure> {
+        let kind = found.as_ref().map_or(KeyKind::Rsa(2048), |key| key.kind.clone());
+        let algorithm = algorithm(&kind, request, key.name)?;
+        let id = self.unused(key.name.to_owned());
+        self.keys.push(KeyPlan { id: id.clone(), source: KeySource::New(algorithm) });
+        self.loose_keys.insert(id.clone());
+        if let Ok(found) = found {
+            self.token_keys.insert(found.public_key.clone(), id.clone());
+        }
+        Ok(id)
     }
 
     fn authority(

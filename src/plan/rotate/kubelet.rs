@@ -1,8 +1,8 @@
-//! The kubelet's own client certificate, which it keeps in dated files behind a link (Kubernetes:
-//! `client-go/util/certificate/certificate_store.go`).
+//! The kubelet's own certificates, which it keeps in dated files behind a link (Kubernetes:
+//! `client-go/util/certificate/certificate_store.go`): as a client, and as a server where it asks the cluster for one.
 //!
-//! Renewing it is the kubelet's business. Only when its authority is replaced there is nobody left to ask: then it gets a
-//! new dated file, and the link is moved to it, exactly as the kubelet would have done.
+//! Renewing them is the kubelet's business. Only when their authority is replaced there is nobody left to ask: then they get
+//! a new dated file, and the link is moved to it, exactly as the kubelet would have done.
 
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
@@ -14,13 +14,14 @@ use crate::pki::catalog::Catalog;
 use crate::plan::blueprint::{FileContent, PlannedFile};
 use crate::plan::operation::FileAction;
 
-const PREFIX: &str = "kubelet-client-";
+/// Links to current certificates, by the ids of their entries.
+const CURRENT: [&str; 2] = ["kubelet-client", "kubelet-server"];
 
 const STAMP: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]-[hour]-[minute]-[second]");
 
-/// The date in the name of a dated file.
-fn date_of(name: &str) -> Option<OffsetDateTime> {
-    let stamp = name.strip_prefix(PREFIX)?.strip_suffix(".pem")?;
+/// The date in the name of a dated file of the kind `id`.
+fn date_of(id: &str, name: &str) -> Option<OffsetDateTime> {
+    let stamp = name.strip_prefix(id)?.strip_prefix('-')?.strip_suffix(".pem")?;
     PrimitiveDateTime::parse(stamp, STAMP).ok().map(PrimitiveDateTime::assume_utc)
 }
 
@@ -31,18 +32,19 @@ fn date_after(last: Option<OffsetDateTime>, now: OffsetDateTime) -> OffsetDateTi
     last.and_then(|last| last.checked_add(Duration::seconds(1))).map_or(now, |next| now.max(next))
 }
 
-/// Whether `file` is the kubelet's link to its current client certificate.
+/// Whether `file` is the kubelet's link to one of its current certificates.
 pub(super) fn is_current(file: &Held<'_>) -> bool {
-    file.part.is_some_and(|part| part.catalog == Catalog::Kubelet && part.entry.id == "kubelet-client")
+    file.part.is_some_and(|part| part.catalog == Catalog::Kubelet && CURRENT.contains(&part.entry.id))
 }
 
 /// A new dated file with what `planned` was to hold, then the link to it. The dated files before stay, as they do when the
 /// kubelet renews.
 pub(super) fn dated(file: &Held<'_>, planned: PlannedFile, now: OffsetDateTime) -> Vec<((u8, usize, u8), PlannedFile)> {
-    let last = file.link.and_then(|link| date_of(link.file_name()?.to_str()?));
+    let id = file.part.map_or(CURRENT[0], |part| part.entry.id);
+    let last = file.link.and_then(|link| date_of(id, link.file_name()?.to_str()?));
     let date = date_after(last, now);
     let stamp = date.format(STAMP).unwrap_or_else(|_| date.unix_timestamp().to_string());
-    let target = file.path.with_file_name(format!("{PREFIX}{stamp}.pem"));
+    let target = file.path.with_file_name(format!("{id}-{stamp}.pem"));
     let Some(content) = planned.content else { return Vec::new() };
     let new = PlannedFile {
         old_serial_number: planned.old_serial_number,
@@ -51,6 +53,7 @@ pub(super) fn dated(file: &Held<'_>, planned: PlannedFile, now: OffsetDateTime) 
     };
     let link = PlannedFile {
         path: planned.path,
+        step: 0,
         name: planned.name,
         action: FileAction::Replaced,
         content: Some(FileContent::Link { target, was: file.link.map(Into::into) }),
@@ -70,7 +73,7 @@ mod tests {
     #[test]
     fn a_new_file_is_the_later_one_and_never_the_old_one() {
         let now = datetime!(2026-01-02 03:04:05 UTC);
-        let date = |name: &str| date_after(date_of(name), now);
+        let date = |name: &str| date_after(date_of("kubelet-client", name), now);
         assert_eq!(date("kubelet-client-2025-12-31-00-00-00.pem"), now);
         assert_eq!(date("kubelet-client-2026-01-02-05-00-00.pem"), datetime!(2026-01-02 05:00:01 UTC));
         for odd in ["kubelet-client-9999-12-31-23-59-59.pem", "kubelet-client-99999-12-31-23-59-59.pem", "other.pem"] {

@@ -50,7 +50,7 @@ pub fn plan(snapshot: &Snapshot, request: &Request, now: OffsetDateTime) -> Resu
         let reason = node.error.as_deref().unwrap_or_default();
         return Err(Failure::failed(format!("node {}: {reason}", node.name)));
     }
-    let inventory = Inventory::of(snapshot);
+    let inventory = Inventory::of(snapshot, request.update_kubeconfigs);
     let selection = Selection::of(&inventory, request, now)?;
     refuse_idle_names(&inventory, &selection, request)?;
     let shared = shared_names(&inventory, &selection);

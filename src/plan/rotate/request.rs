@@ -36,6 +36,11 @@ pub struct Request {
     pub reach: Reach,
     /// Whether components are restarted as part of the operation; otherwise that is left to people.
     pub restarts: bool,
+    /// Whether people's own kubeconfigs on the nodes change with the others; otherwise they are told of.
+    pub update_kubeconfigs: bool,
+    /// Whether the operation goes through the rounds of [`crate::plan::rounds`], which look after the cluster's own copies
+    /// of authorities and after old tokens.
+    pub rounds: bool,
 }
 
 /// What a spec says about one certificate.

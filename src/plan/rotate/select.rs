@@ -131,7 +131,7 @@ impl Selection {
             return Ok(Fate::Left(Left::AsWanted));
         }
         match leaf.homes.first().map(|home| home.keeper) {
-            Some(Keeper::Kubelet) if !is_named && (!follows || is_serving_request(leaf)) => {
+            Some(Keeper::Kubelet) if !is_named && (!follows || is_serving_request(leaf) && !request.rounds) => {
                 return Ok(Fate::Left(Left::KubeletsOwn));
             }
             Some(Keeper::Distribution) if !is_named => return Ok(Fate::Left(Left::DistributionsOwn)),
@@ -336,7 +336,7 @@ pub(super) fn signing_authority(inventory: &Inventory<'_>, by: usize) -> Option<
         .position(|other| other.has_key() && other.certificate.subject().der() == issuer.certificate.subject().der())
 }
 
-/// A serving certificate that the kubelet got by a signing request: only the kubelet can ask for another.
+/// A serving certificate that the kubelet got by a signing request: the kubelet asks for another when it is told to.
 fn is_serving_request(leaf: &Leaf<'_>) -> bool {
     leaf.homes.iter().any(|home| home.name.starts_with("kubelet-server"))
 }

@@ -1,0 +1,314 @@
+//! A rotation of what all nodes share, laid out over rounds: everybody trusts old and new, then everything is issued from the
+//! new, then the old is dropped. At no time does anybody meet a certificate or a token that it does not trust.
+//!
+//! [`arrange`] is a pure function over a finished plan: what each file will hold in the end is known, and what it holds
+//! meanwhile follows from that (`contents`). `slots` has the order on one node, `pods` the manifests, `signing` the
+//! controller manager, which must never see a bundle where it looks for its signer.
+
+use std::collections::BTreeMap;
+
+use super::blueprint::{
+    Basis, Blueprint, CertificatePlan, CertificateRef, FileContent, Id, IssuerPlan, KeyPlan, KeySource,
+};
+use super::operation::FileAction;
+use super::restart::{Manifest, Means, Strategy};
+use crate::error::Failure;
+use crate::pki::certificate::Certificate;
+use crate::pki::layout::Role;
+
+mod contents;
+mod fitness;
+mod pods;
+mod signing;
+mod slots;
+
+pub use fitness::obstacles;
+
+use contents::Shared;
+use pods::Pods;
+use slots::{Slot, Slots};
+
+/// The component's name.
+const API_SERVER: &str = "kube-apiserver";
+
+/// The cluster around a plan.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting<'a> {
+    /// Every node of the cluster with its role.
+    pub roles: &'a [(String, Role)],
+    /// How components are restarted.
+    pub means: &'a Means,
+    /// The manifests of all static pods.
+    pub manifests: &'a [Manifest],
+    /// Distinguishes this operation's restarts from others'; plain text.
+    pub stamp: &'a str,
+}
+
+impl Setting<'_> {
+    fn rulers(&self) -> usize {
+        self.roles.iter().filter(|(_, role)| *role == Role::ControlPlane).count()
+    }
+}
+
+/// An authority that gets a new key, so that old and new are two for a while.
+#[derive(Debug)]
+struct Authority {
+    /// Of the new certificate.
+    id: Id,
+    /// Of the new key.
+    key: Id,
+    /// The old certificate.
+    old: Certificate,
+}
+
+/// Whether a plan replaces something that all nodes share: an authority by one with another key, or service-account keys.
+pub fn are_needed(blueprint: &Blueprint) -> bool {
+    !authorities(blueprint).is_empty() || !token_keys(blueprint).is_empty()
+}
+
+/// Lays a plan out over the rounds: its files get steps, and contents for the time in between.
+///
+/// # Errors
+/// For a cluster whose components cannot be led through the rounds, with node and reason.
+pub fn arrange(blueprint: &mut Blueprint, setting: &Setting<'_>) -> Result<(), Failure> {
+    let authorities = authorities(blueprint);
+    let old_keys = read_old_keys(blueprint, &authorities);
+    let crosses = cross_certificates(blueprint, &authorities, &old_keys);
+    let token_keys = token_keys(blueprint);
+    let shared = Shared { authorities: &authorities, crosses: &crosses, token_keys: &token_keys };
+    let has_several = setting.rulers() > 1;
+    for node in &mut blueprint.nodes {
+        let role = setting.roles.iter().find(|(name, _)| *name == node.node).map_or(Role::Worker, |(_, role)| *role);
+        let mut slots = Slots::default();
+        let (kept, changed): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut node.files).into_iter().partition(|file| file.action == FileAction::Unchanged);
+        let name = node.node.clone();
+        let mut pods = Pods::new(&name, setting);
+        let restarts = std::mem::take(&mut node.restarts);
+        let renewed = Renewed::of(&changed, &shared);
+        pods.must_have(&restarts)?;
+        if restarts.iter().any(|one| one == signing::CONTROLLER_MANAGER) {
+            signing::split(&mut slots, &mut pods, &changed, &shared, &old_keys)?;
+        }
+        for file in &changed {
+            contents::place(&mut slots, file, &shared, role, renewed);
+        }
+        let runs = |component: &str| restarts.iter().any(|one| one == component);
+        let restart = |slots: &mut Slots, pods: &mut Pods<'_>, slot: Slot, component: &str| -> Result<(), Failure> {
+            slots.restart(slot, component, pods.restarted(component)?);
+            Ok(())
+        };
+        let (has_etcd, has_api) = (renewed.etcd && runs("etcd"), runs(API_SERVER));
+        if has_api && renewed.tokens {
+            restart(&mut slots, &mut pods, Slot::IssueStarts, API_SERVER)?;
+        }
+        for (stop, bundles, api) in
+            [(Slot::TrustStop, Slot::TrustBundles, Slot::TrustApi), (Slot::DropStop, Slot::DropFiles, Slot::DropApi)]
+        {
+            // An API server whose own etcd goes away keeps its clients waiting instead of sending them on.
+            if has_etcd && has_several && has_api && pods.are_static() {
+                slots.stop(stop, API_SERVER, pods.stopped(API_SERVER));
+            }
+            if has_etcd {
+                restart(&mut slots, &mut pods, bundles, "etcd")?;
+            }
+            if has_api && (renewed.etcd || renewed.tokens) {
+                let slot = if has_etcd && has_several { api } else { bundles };
+                restart(&mut slots, &mut pods, slot, API_SERVER)?;
+            }
+        }
+        for component in [signing::CONTROLLER_MANAGER, "kube-scheduler"] {
+            if !runs(component) {
+                continue;
+            }
+            restart(&mut slots, &mut pods, Slot::IssueStarts, component)?;
+            if renewed.cluster {
+                if component == signing::CONTROLLER_MANAGER {
+                    pods.as_before(component);
+                }
+                restart(&mut slots, &mut pods, Slot::DropManagers, component)?;
+            }
+        }
+        for slot in [Slot::Kubelet, Slot::DropManagers] {
+            // It reads its kubeconfig and its certificate when it starts.
+            if runs("kubelet") && slots.has_files(slot) {
+                slots.restart(slot, "kubelet", None);
+            }
+        }
+        slots.fill(node, kept);
+    }
+    if !has_several && blueprint.nodes.iter().any(|node| node.restarts.iter().any(|one| one == API_SERVER)) {
+        let times = blueprint.nodes.iter().flat_map(|node| &node.restarts).filter(|one| *one == API_SERVER).count();
+        blueprint.warnings.push(format!(
+            "there is one kube-apiserver: the API will be away while it restarts, {times} times for about 5 to 40 seconds"
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a plan without rounds restarts what others depend on, so that it has to happen in order.
+pub fn needs_steps(blueprint: &Blueprint, setting: &Setting<'_>) -> bool {
+    let is_base = |component: &String| ["etcd", "kube-apiserver"].contains(&component.as_str());
+    setting.means.strategy == Strategy::StaticPod
+        && blueprint.nodes.iter().any(|node| node.restarts.iter().any(is_base))
+}
+
+/// Gives a plan without rounds its steps: etcd, the API server, everything else, each well before the next is touched.
+///
+/// # Errors
+/// When a component cannot be restarted.
+pub fn in_steps(blueprint: &mut Blueprint, setting: &Setting<'_>) -> Result<(), Failure> {
+    for node in &mut blueprint.nodes {
+        let name = node.node.clone();
+        let mut pods = Pods::new(&name, setting);
+        let restarts = std::mem::take(&mut node.restarts);
+        pods.must_have(&restarts)?;
+        let (kept, changed): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut node.files).into_iter().partition(|file| file.action == FileAction::Unchanged);
+        let mut slots = Slots::default();
+        for file in changed {
+            slots.put(if contents::is_of_etcd(&file.name) { Slot::RenewEtcd } else { Slot::RenewRest }, file);
+        }
+        let runs = |component: &str| restarts.iter().any(|one| one == component);
+        if setting.rulers() > 1 && runs("etcd") && pods.found("kube-apiserver").is_some() {
+            slots.stop(Slot::RenewStop, "kube-apiserver", pods.stopped("kube-apiserver"));
+            slots.restart(Slot::RenewApi, "kube-apiserver", pods.restarted("kube-apiserver")?);
+        } else if runs("kube-apiserver") {
+            let slot = if runs("etcd") { Slot::RenewEtcd } else { Slot::RenewApi };
+            slots.restart(slot, "kube-apiserver", pods.restarted("kube-apiserver")?);
+        }
+        for component in restarts.iter().filter(|component| *component != "kube-apiserver") {
+            let slot = if component == "etcd" { Slot::RenewEtcd } else { Slot::RenewRest };
+            slots.restart(slot, component, pods.restarted(component)?);
+        }
+        slots.fill(node, kept);
+    }
+    Ok(())
+}
+
+/// What a node's changed files say about which of the shared things are replaced.
+#[derive(Debug, Clone, Copy, Default)]
+struct Renewed {
+    /// The cluster's CA, by its name or by the kubeconfigs that trust it.
+    cluster: bool,
+    /// etcd's.
+    etcd: bool,
+    /// The token keys.
+    tokens: bool,
+}
+
+impl Renewed {
+    fn of(files: &[super::blueprint::PlannedFile], shared: &Shared<'_>) -> Self {
+        let mut renewed = Self::default();
+        for file in files {
+            let Some(content) = &file.content else { continue };
+            match content {
+                FileContent::PublicKeys(_) => renewed.tokens = true,
+                FileContent::Certificates(references) if shared.are_trust(references) => {
+                    renewed.etcd |= file.name == "etcd-ca";
+                    renewed.cluster |= file.name == "ca";
+                }
+                FileContent::Kubeconfig(kubeconfig) => renewed.cluster |= shared.is_trusted_in(kubeconfig),
+                _ => {}
+            }
+        }
+        renewed
+    }
+}
+
+fn authorities(blueprint: &Blueprint) -> Vec<Authority> {
+    let is_new =
+        |key: &Id| blueprint.keys.iter().any(|plan| plan.id == *key && matches!(plan.source, KeySource::New(_)));
+    let plans = blueprint.certificates.iter().filter(|plan| is_new(&plan.key));
+    plans
+        .filter_map(|plan| match &plan.basis {
+            Basis::Renewal { old, .. } if old.is_ca() => {
+                Some(Authority { id: plan.id.clone(), key: plan.key.clone(), old: (**old).clone() })
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// New keys that certify nothing.
+fn token_keys(blueprint: &Blueprint) -> Vec<Id> {
+    let is_certified = |id: &Id| blueprint.certificates.iter().any(|plan| plan.key == *id);
+    let new = blueprint.keys.iter().filter(|key| matches!(key.source, KeySource::New(_)));
+    new.map(|key| key.id.clone()).filter(|id| !is_certified(id)).collect()
+}
+
+/// The keys that are replaced, by the id of the authority: they still have to sign for a while.
+fn read_old_keys(blueprint: &mut Blueprint, authorities: &[Authority]) -> BTreeMap<Id, Id> {
+    let mut old_keys = BTreeMap::new();
+    for authority in authorities {
+        let place = blueprint.changes().find_map(|(node, file)| match &file.content {
+            Some(FileContent::PrivateKey(id)) if *id == authority.key && file.action == FileAction::Replaced => {
+                Some(KeySource::File { node: node.node.clone(), path: file.path.clone() })
+            }
+            _ => None,
+        });
+        if let Some(source) = place {
+            let id = format!("{} (old)", authority.id);
+            blueprint.keys.push(KeyPlan { id: id.clone(), source });
+            old_keys.insert(authority.id.clone(), id);
+        }
+    }
+    old_keys
+}
+
+/// By the id of an API server's certificate, a certificate of its authority's new key by the old one: whoever still trusts
+/// only the old one follows it to what the new one signed. It has an authority key identifier although subject and issuer
+/// are the same, which OpenSSL needs.
+fn cross_certificates(
+    blueprint: &mut Blueprint,
+    authorities: &[Authority],
+    old_keys: &BTreeMap<Id, Id>,
+) -> BTreeMap<Id, Id> {
+    let mut crosses: BTreeMap<Id, Id> = BTreeMap::new();
+    let mut plans = Vec::new();
+    for authority in authorities {
+        let Some(old_key) = old_keys.get(&authority.id) else { continue };
+        let Some(new) = blueprint.certificates.iter().find(|plan| plan.id == authority.id) else { continue };
+        let is_its = |plan: &&CertificatePlan| matches!(&plan.issuer, IssuerPlan::Planned(id) if *id == authority.id);
+        let servers = blueprint.certificates.iter().filter(is_its).filter(|plan| is_api_server(blueprint, &plan.id));
+        let servers: Vec<Id> = servers.map(|plan| plan.id.clone()).collect();
+        if servers.is_empty() || authority.old.not_after() <= new.not_before {
+            continue;
+        }
+        let id = format!("{} (cross)", authority.id);
+        plans.push(CertificatePlan {
+            id: id.clone(),
+            key: authority.key.clone(),
+            basis: new.basis.clone(),
+            issuer: IssuerPlan::Existing { certificate: Box::new(authority.old.clone()), key: old_key.clone() },
+            not_before: new.not_before,
+            not_after: new.not_after.min(authority.old.not_after()),
+        });
+        crosses.extend(servers.into_iter().map(|server| (server, id.clone())));
+    }
+    blueprint.certificates.extend(plans);
+    crosses
+}
+
+/// Whether a certificate is what an API server serves.
+fn is_api_server(blueprint: &Blueprint, certificate: &Id) -> bool {
+    blueprint.changes().any(|(_, file)| {
+        let first = match &file.content {
+            Some(FileContent::Certificates(references)) => references.first(),
+            _ => None,
+        };
+        file.name == "apiserver" && matches!(first, Some(CertificateRef::Planned(id)) if id == certificate)
+    })
+}
+
+/// Static pods are what the rounds know how to lead.
+fn needs_static_pods(means: &Means, node: &str) -> Result<(), Failure> {
+    if means.strategy == Strategy::StaticPod {
+        return Ok(());
+    }
+    Err(Failure::failed(format!(
+        "node {node}: replacing the cluster's CA changes flags of kube-controller-manager for a while, which is only possible \
+         where it is a static pod"
+    ))
+    .hint("leave the cluster's CA out: `--only etcd-ca`, `--only front-proxy-ca`, `--only sa`, `--only leaf`"))
+}

@@ -13,9 +13,9 @@ pub(super) const CHECKSUMS: &str = "SHA256SUMS";
 /// Script that puts all copies back.
 pub(super) const RESTORE: &str = "restore.sh";
 
-/// The changes whose old content is kept, with their places.
+/// The changes whose old content is kept, with their places: the first one of every file that was there.
 pub(super) fn copied(journal: &Journal) -> impl Iterator<Item = (usize, &Entry)> {
-    journal.changes.iter().enumerate().filter(|(_, entry)| matches!(entry.before, FileState::File { .. }))
+    journal.originals().filter(|(_, entry)| matches!(entry.before, FileState::File { .. }))
 }
 
 /// The text of [`CHECKSUMS`].
@@ -53,7 +53,7 @@ pub(super) fn restore_script(journal: &Journal) -> String {
         comment(&operation.command),
         operation.id,
     );
-    for (index, entry) in journal.changes.iter().enumerate() {
+    for (index, entry) in journal.originals() {
         match &entry.before {
             FileState::File { mode, uid, gid, .. } => {
                 let (uid, gid) = (uid.unwrap_or_default(), gid.unwrap_or_default());

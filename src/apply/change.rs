@@ -15,6 +15,7 @@ use crate::error::Failure;
 use crate::node::Owner;
 use crate::pki::hex;
 use crate::plan::operation::{FileReport, Operation};
+use crate::plan::phase::Step;
 
 /// A transaction on one node.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Request {
     pub directory_mode: u32,
     /// Paths whose change restarts something; they stand last.
     pub restarting: Vec<String>,
+    /// The node's steps; none when all changes are one.
+    pub steps: Vec<Step>,
     /// What was asked for, for an operation over several nodes; see [`super::journal::Journal::words`].
     pub words: Vec<String>,
 }
@@ -39,7 +42,9 @@ pub struct Change {
     pub report: FileReport,
     /// What is done.
     pub kind: ChangeKind,
-    /// What the plan saw there. Anything else there now stops the transaction before it begins.
+    /// The place of its step among the request's; changes stand in the order of their steps.
+    pub step: usize,
+    /// What the plan saw there, for the first change of a path. Anything else there now stops the transaction before it begins.
     pub expected: Expected,
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::change::sha256;
 use crate::plan::operation::{Operation, ProvisioningState};
+use crate::plan::phase::Step;
 
 const API_VERSION: &str = "kubepki.io/v1";
 const KIND: &str = "Journal";
@@ -39,6 +40,16 @@ pub struct Journal {
     /// Paths whose change restarts something: they come last on the way back, too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub restarting: Vec<String>,
+    /// The steps in order; none when all changes are one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+    /// How many steps are done and proven. The changes of the next one may be half made; those of later ones are not begun.
+    #[serde(default)]
+    pub done: usize,
+    /// Whether the next step has begun, or has been taken back without a proof that the node is well since. Journals that
+    /// do not say so may have.
+    #[serde(default = "yes")]
+    pub begun: bool,
     /// The words after the command's name, for an operation over several nodes: what was asked for. Nothing secret.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub words: Vec<String>,
@@ -50,6 +61,9 @@ pub struct Journal {
 pub struct Entry {
     /// Absolute path on the node.
     pub path: String,
+    /// The place of its step among the journal's. A path may change in several steps, each from what the one before left.
+    #[serde(default)]
+    pub step: usize,
     /// What was there.
     pub before: FileState,
     /// What will be there.
@@ -105,6 +119,9 @@ impl Journal {
             directory_mode,
             changes: Vec::new(),
             restarting: Vec::new(),
+            steps: Vec::new(),
+            done: 0,
+            begun: false,
             words: Vec::new(),
         }
     }
@@ -145,8 +162,13 @@ impl Journal {
         if kind.api_version != API_VERSION || kind.kind != KIND {
             return Err(anyhow!("it is a {} of {}, not a {KIND} of {API_VERSION}", kind.kind, kind.api_version));
         }
-        Ok(serde_json::from_str(text)?)
+        let journal: Self = serde_json::from_str(text)?;
+        journal.misfit().map_or(Ok(journal), |reason| Err(anyhow!(reason)))
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[derive(Deserialize)]

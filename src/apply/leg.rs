@@ -7,15 +7,16 @@
 use std::time::Instant;
 
 use super::change::Request;
+use super::copies::Copies;
 use super::journal::Journal;
-use super::prepare::{Copies, refuse_request};
+use super::prepare::refuse_request;
 use super::progress::Event;
 use super::standing::{Standing, standings};
 use super::state::{OperationFolder, Stored};
 use super::transaction::Transactions;
 use crate::error::Failure;
 use crate::node::{Effect, LockGuard};
-use crate::plan::operation::{NodeState, Operation, ProvisioningState};
+use crate::plan::operation::{NodeState, Operation, PhaseReport, ProvisioningState};
 
 /// Permission bits of the folder above kubepki's own, where that has to be made.
 const FOLDER_MODE: u32 = 0o755;
@@ -34,55 +35,97 @@ impl Transactions<'_> {
     ///
     /// # Errors
     /// As [`Transactions::run`] before its first change: nothing in use has changed.
-    pub fn stage(&self, mut request: Request) -> anyhow::Result<()> {
+    pub fn stage(&self, mut request: Request) -> anyhow::Result<Journal> {
         refuse_request(self.node.name(), &self.state_folder, &request)?;
         (self.progress)(Event::Started { files: request.changes.len() });
         request.operation.started_at = Some(self.owner.since);
-        self.prepare(&request, NodeState::Pending)?;
-        Ok(())
+        Ok(self.prepare(&request, NodeState::Pending)?.journal)
     }
 
-    /// Makes every change that has not been made yet, and notes that the node is being worked on. The lock is held.
+    /// Makes the changes of `step`, which has to be the next one, and notes that the node is being worked on. The lock is held.
     ///
     /// # Errors
     /// As [`Transactions::resume`].
-    pub fn advance(&self) -> anyhow::Result<Journal> {
+    pub fn advance(&self, step: usize) -> anyhow::Result<Journal> {
         let stored = self.begun()?;
+        self.refuse_unless(stored.journal.done == step, &stored.journal, step)?;
         self.ready(&stored, Copies::New, false)?;
         let Stored { mut journal, folder, .. } = stored;
-        self.note(&mut journal, &folder, ProvisioningState::CertificateRotating, NodeState::Running)?;
+        journal.begun = true;
+        self.note(&mut journal, &folder, NodeState::Running)?;
         match self.make_changes(&journal, &folder) {
             Ok(()) => Ok(journal),
             Err(error) => Err(self.stopped(error, journal, &folder)),
         }
     }
 
-    /// Puts every file back. The operation can still be gone on with. Whether anything had to be put back is told with the
-    /// journal. The lock is held.
+    /// Notes that `step` is done and the node is well. The lock is held.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub fn pass(&self, step: usize) -> anyhow::Result<Journal> {
+        let Stored { mut journal, folder, .. } = self.begun()?;
+        self.refuse_unless(journal.done == step, &journal, step)?;
+        (journal.done, journal.begun) = (step + 1, false);
+        let state = if journal.done == journal.step_count() { NodeState::Finished } else { NodeState::Running };
+        self.note(&mut journal, &folder, state)?;
+        Ok(journal)
+    }
+
+    /// Puts the files back that `step` has changed, which has to be the last one begun. The operation can still be gone on
+    /// with. The lock is held.
     ///
     /// # Errors
     /// As [`Transactions::abort`].
-    pub fn retreat(&self, force: bool) -> anyhow::Result<(Journal, bool)> {
+    pub fn retreat(&self, step: usize, force: bool) -> anyhow::Result<Journal> {
         let stored = self.begun()?;
-        let standings = self.ready(&stored, Copies::Old, force)?;
+        let is_last = [step, step + 1].contains(&stored.journal.done);
+        self.refuse_unless(is_last, &stored.journal, step)?;
+        self.ready(&stored, Copies::Old, force)?;
         let Stored { mut journal, folder, .. } = stored;
-        // Whoever goes on after a stop here must not take the node for one that is through.
-        self.note(&mut journal, &folder, ProvisioningState::CertificateRotating, NodeState::Running)?;
-        let had_changed = !standings.iter().all(Standing::is_before);
-        match self.take_back(&journal, &folder, &standings) {
-            Ok(()) => Ok((journal, had_changed)),
+        // First of all: whoever goes on after a stop here must not take the step for one that is done.
+        (journal.done, journal.begun) = (step, true);
+        self.note(&mut journal, &folder, NodeState::Running)?;
+        let taken = standings(self.node, &journal).and_then(|all| self.take_back(&journal, &folder, &all));
+        match taken {
+            Ok(()) => Ok(journal),
             Err(error) => Err(self.stopped(error, journal, &folder)),
         }
     }
 
-    /// Notes that the node is through (or back), while other nodes are not. The lock is held.
+    /// Notes that `step` is taken back and the node is well. The lock is held.
     ///
     /// # Errors
     /// When the journal cannot be written.
-    pub fn arrive(&self, state: NodeState) -> anyhow::Result<Operation> {
+    pub fn recover(&self, step: usize) -> anyhow::Result<Journal> {
         let Stored { mut journal, folder, .. } = self.begun()?;
-        self.note(&mut journal, &folder, ProvisioningState::CertificateRotating, state)?;
-        Ok(journal.operation)
+        self.refuse_unless(journal.done == step, &journal, step)?;
+        journal.begun = false;
+        let state = if step == 0 { NodeState::RolledBack } else { NodeState::Running };
+        self.note(&mut journal, &folder, state)?;
+        Ok(journal)
+    }
+
+    /// Looks whether the operation can be finished on this node as far as files are concerned, or taken back: every file is
+    /// accounted for and the copies are good. Nothing in use is changed. The lock is held.
+    ///
+    /// # Errors
+    /// As [`Transactions::resume`] before its first change.
+    pub fn look(&self, back: bool, force: bool) -> anyhow::Result<()> {
+        self.ready(&self.begun()?, if back { Copies::Old } else { Copies::New }, force)
+    }
+
+    /// Notes when the phases began and ended, for whoever asks this node. The lock is held.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub fn mark(&self, phases: &[PhaseReport]) -> anyhow::Result<()> {
+        let Stored { mut journal, folder, .. } = self.begun()?;
+        if journal.operation.phases == phases {
+            return Ok(());
+        }
+        journal.operation.phases = phases.to_vec();
+        self.write_journal(&journal, &folder)
     }
 
     /// Notes why the node did not get through. Returns the error with both ways out.
@@ -93,16 +136,26 @@ impl Transactions<'_> {
         }
     }
 
-    /// Ends the operation on this node: all nodes are through, or all are back. The lock is held.
+    /// Ends the operation on this node: all nodes are through, or all are back. Folders that it made and that no file of its
+    /// own is left in go. The lock is held.
     ///
     /// # Errors
     /// When the journal cannot be written.
-    pub fn settle(&self, state: ProvisioningState, began: Instant) -> anyhow::Result<Operation> {
+    pub fn settle(
+        &self,
+        state: ProvisioningState,
+        phases: &[PhaseReport],
+        began: Instant,
+    ) -> anyhow::Result<Operation> {
         let Stored { mut journal, folder, .. } = self.begun()?;
         let node_state = match state {
             ProvisioningState::Canceled => NodeState::RolledBack,
             _ => NodeState::Finished,
         };
+        if node_state == NodeState::Finished {
+            self.remove_directories(&journal, |directory| journal.leaves_nothing_in(directory))?;
+        }
+        journal.operation.phases = phases.to_vec();
         self.end(&mut journal.operation, state, node_state, began);
         self.write_journal(&journal, &folder)?;
         self.tidy_up();
@@ -115,9 +168,8 @@ impl Transactions<'_> {
     /// When something has changed, or the folder cannot be removed.
     pub fn discard(&self) -> anyhow::Result<()> {
         let Stored { journal, folder, .. } = self.begun()?;
-        let standings = standings(self.node, &journal)?;
-        if !standings.iter().all(Standing::is_before) {
-            return Err(self.partial(&journal.operation, format!("{}: files have changed", self.node.name())).into());
+        if !self.is_untouched(&journal)? {
+            return Err(self.partial(&journal, format!("{}: files have changed", self.node.name())).into());
         }
         // Without its journal the folder is rubbish, should the removal be interrupted.
         self.node.apply(&Effect::Remove { path: &folder.journal() })?;
@@ -139,7 +191,17 @@ impl Transactions<'_> {
     /// # Errors
     /// When the node cannot be read.
     pub fn is_untouched(&self, journal: &Journal) -> anyhow::Result<bool> {
-        Ok(standings(self.node, journal)?.iter().all(Standing::is_before))
+        Ok(journal.done == 0 && standings(self.node, journal)?.iter().all(Standing::is_before))
+    }
+
+    /// Whether some file of the step that is next is no longer as the step before left it. Takes no lock.
+    ///
+    /// # Errors
+    /// When the node cannot be read.
+    pub fn has_changed(&self, journal: &Journal) -> anyhow::Result<bool> {
+        let standings = standings(self.node, journal)?;
+        let mut own = journal.changes.iter().zip(&standings).filter(|(entry, _)| entry.step == journal.done);
+        Ok(own.any(|(_, standing)| !standing.is_before()))
     }
 
     fn begun(&self) -> anyhow::Result<Stored> {
@@ -149,14 +211,18 @@ impl Transactions<'_> {
         })
     }
 
-    fn note(
-        &self,
-        journal: &mut Journal,
-        folder: &OperationFolder,
-        state: ProvisioningState,
-        node_state: NodeState,
-    ) -> anyhow::Result<()> {
-        journal.operation.provisioning_state = state;
+    /// Steps are made one after another, whatever somebody else has made of the journal meanwhile.
+    fn refuse_unless(&self, is_so: bool, journal: &Journal, step: usize) -> anyhow::Result<()> {
+        if is_so {
+            return Ok(());
+        }
+        let name = self.node.name();
+        let message = format!("{name}: {} steps are done, so it is not the turn of step {}", journal.done, step + 1);
+        Err(self.partial(journal, message).into())
+    }
+
+    fn note(&self, journal: &mut Journal, folder: &OperationFolder, node_state: NodeState) -> anyhow::Result<()> {
+        journal.operation.provisioning_state = ProvisioningState::CertificateRotating;
         for report in journal.operation.nodes.iter_mut().filter(|report| report.name == self.node.name()) {
             report.state = node_state;
             report.error = None;

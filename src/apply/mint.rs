@@ -40,6 +40,14 @@ pub struct Minted {
     certified: HashMap<Id, Id>,
 }
 
+/// A key that is never stored: for a signing request that only shows who signs.
+///
+/// # Errors
+/// When the library cannot make it.
+pub fn passing_key(algorithm: KeyAlgorithm) -> anyhow::Result<PrivateKey> {
+    Ok(PrivateKey::generate(algorithm)?)
+}
+
 /// Makes or reads every key of `blueprint` and issues its certificates.
 ///
 /// `read` loads a key that exists; it is called once for each.

@@ -3,7 +3,9 @@
 //! Nothing here chooses: whatever could be decided stands in the blueprint.
 
 mod backup;
+mod chain;
 pub mod change;
+pub mod copies;
 pub mod existing;
 pub mod journal;
 pub mod leg;

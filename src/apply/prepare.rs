@@ -1,13 +1,14 @@
 //! Everything before the commit point: is the world as the plan saw it, can every file be written, and are new and old
 //! contents safe on the node's disk.
 
-use std::collections::{BTreeSet, HashSet};
-use std::path::{Component, Path, PathBuf};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Component, Path};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 
 use super::backup::{self, CHECKSUMS, RESTORE, copied};
 use super::change::{Change, ChangeKind, Expected, FileMode, Request, is_operation_id};
+use super::copies::{Copies, check_backup, check_copies};
 use super::journal::{Entry, FileState, Journal};
 use super::progress::Event;
 use super::sha256;
@@ -15,7 +16,7 @@ use super::standing::{Standing, observe, owner, standings};
 use super::state::OperationFolder;
 use super::transaction::Transactions;
 use crate::error::Failure;
-use crate::node::{Content, Effect, Found, FoundState, Node, Owner, Query};
+use crate::node::{Content, Effect, Found, FoundState, Node, Query};
 use crate::plan::operation::{NodeReport, NodeState, Operation, ProvisioningState};
 
 /// The unit in which file systems give room (bytes).
@@ -34,7 +35,14 @@ pub(super) fn refuse_request(node: &str, state_folder: &Path, request: &Request)
     if !is_operation_id(&request.operation.id) {
         return refuse(format!("{:?} is not the id of an operation", request.operation.id));
     }
-    let mut paths = HashSet::new();
+    if !request.steps.is_sorted_by_key(|step| step.phase) {
+        return refuse("the rounds of the request are not in order".to_owned());
+    }
+    if !request.changes.is_sorted_by_key(|change| change.step) {
+        return refuse("the changes of the request are not in the order of their steps".to_owned());
+    }
+    let mut places = HashSet::new();
+    let mut links = HashSet::new();
     for change in &request.changes {
         let path = Path::new(&change.report.path);
         let plain = path.components().all(|component| matches!(component, Component::RootDir | Component::Normal(_)));
@@ -44,8 +52,20 @@ pub(super) fn refuse_request(node: &str, state_folder: &Path, request: &Request)
         if path.starts_with(state_folder) {
             return refuse(format!("{} lies in kubepki's own folder", path.display()));
         }
-        if !paths.insert(path) {
+        if change.step >= request.steps.len().max(1) {
+            return refuse(format!("{} is to change in a step that there is not", path.display()));
+        }
+        if !places.insert((path, change.step)) {
             return refuse(format!("{} is to change twice", path.display()));
+        }
+        // What is behind a link that is not there yet cannot be saved.
+        match change.kind {
+            ChangeKind::Link { .. } => drop(links.insert(path)),
+            ChangeKind::Remove => drop(links.remove(path)),
+            ChangeKind::Write { .. } if links.contains(path) => {
+                return refuse(format!("{} is to be written through a link of this operation", path.display()));
+            }
+            ChangeKind::Write { .. } => {}
         }
         if matches!(&change.kind, ChangeKind::Link { target } if target.to_str().is_none()) {
             return refuse(format!("{} is to point to a name that is not UTF-8", path.display()));
@@ -63,14 +83,13 @@ impl Prepared {
         state: NodeState,
     ) -> anyhow::Result<Self> {
         let node = transactions.node;
-        let paths = || request.changes.iter().map(|change| PathBuf::from(&change.report.path));
-        let found = node.read(&paths().map(Query::File).collect::<Vec<_>>())?;
         let mut journal = Journal::new(node.name(), begun(node.name(), request, state), request.directory_mode);
         journal.restarting.clone_from(&request.restarting);
         journal.words.clone_from(&request.words);
-        for (change, found) in request.changes.iter().zip(&found) {
-            journal.changes.push(entry(node.name(), change, found)?);
-        }
+        journal.steps.clone_from(&request.steps);
+        // Where files change at once, the first change may follow any moment now.
+        journal.begun = state == NodeState::Running;
+        journal.changes = entries(node, request)?;
         journal.directories = missing_directories(node, &journal)?;
         for path in [folder.0.clone(), folder.stage(), folder.backup()] {
             node.apply(&Effect::MakeDirectory { path: &path, mode: 0o700 })?;
@@ -82,7 +101,8 @@ impl Prepared {
                 let path = folder.staged(index);
                 node.apply(&Effect::Install { path: &path, content, mode: 0o600, owner: None })?;
             }
-            if let FileState::File { mode, uid, gid, .. } = &entry.before {
+            let is_original = journal.earlier(index).is_none();
+            if let (FileState::File { mode, uid, gid, .. }, true) = (&entry.before, is_original) {
                 let content = Content::FileOnNode(Path::new(&entry.path));
                 let path = folder.saved(index);
                 node.apply(&Effect::Install { path: &path, content, mode: *mode, owner: owner(*uid, *gid) })?;
@@ -100,10 +120,11 @@ impl Prepared {
         // Only now, because the copies may have filled the disk.
         rehearse(node, &journal, request)?;
         // Read again what was just copied: a file that changed meanwhile has no true copy.
-        refuse_changed(node.name(), &journal, &standings(node, &journal)?)?;
-        for copies in [Copies::Old, Copies::New] {
-            check_copies(node, &journal, folder, copies).context(Failure::failed("nothing has changed"))?;
-        }
+        let standings = standings(node, &journal)?;
+        refuse_changed(node.name(), &journal, &standings)?;
+        check_backup(node, &journal, folder)
+            .and_then(|()| check_copies(node, &journal, folder, Copies::New, &standings))
+            .context(Failure::failed("nothing has changed"))?;
         Ok(Self { journal, folder: folder.clone() })
     }
 }
@@ -122,15 +143,88 @@ fn begun(node: &str, request: &Request, state: NodeState) -> Operation {
     for change in &request.changes {
         match report.files.iter_mut().find(|file| file.path == change.report.path) {
             Some(file) => *file = change.report.clone(),
-            None => report.files.push(change.report.clone()),
+            // In an operation of several steps that is a file which comes and goes.
+            None if request.steps.is_empty() => report.files.push(change.report.clone()),
+            None => {}
         }
     }
     operation
 }
 
-/// A change as the journal has it, if the file is what the plan saw.
-fn entry(node: &str, change: &Change, found: &Found) -> anyhow::Result<Entry> {
-    let follow = matches!(change.kind, ChangeKind::Write { .. });
+/// The changes as the journal has them, if the files are what the plan saw.
+fn entries(node: &dyn Node, request: &Request) -> anyhow::Result<Vec<Entry>> {
+    let mut places: Vec<&str> = request.changes.iter().map(|change| change.report.path.as_str()).collect();
+    let mut seen = HashSet::new();
+    places.retain(|path| seen.insert(*path));
+    let found = node.read(&places.iter().map(|path| Query::File(path.into())).collect::<Vec<_>>())?;
+    let mut places: HashMap<&str, Place> =
+        places.into_iter().zip(found).map(|(path, found)| (path, Place { found, now: None, dress: None })).collect();
+    let gone = || anyhow!("{}: not every file was looked at", node.name());
+    let entry = |change: &Change| {
+        let place = places.get_mut(change.report.path.as_str()).ok_or_else(gone)?;
+        place.change(node.name(), change)
+    };
+    request.changes.iter().map(entry).collect()
+}
+
+/// What is at a path when some of the changes are made.
+struct Place {
+    /// What was found there.
+    found: Found,
+    /// What the last change leaves; none before the first.
+    now: Option<FileState>,
+    /// The last file that was there.
+    dress: Option<FileState>,
+}
+
+impl Place {
+    /// The next change of this path.
+    fn change(&mut self, node: &str, change: &Change) -> anyhow::Result<Entry> {
+        let follow = matches!(change.kind, ChangeKind::Write { .. });
+        let before = match &self.now {
+            None => original(node, change, &self.found, follow)?,
+            Some(now) => match &self.found.link {
+                // It was written through the link that is there; now the link itself goes.
+                Some(target) if !follow => link_to(target),
+                _ => now.clone(),
+            },
+        };
+        if !follow {
+            self.found.link = None;
+        }
+        if before.sha256().is_some() {
+            self.dress = Some(before.clone());
+        }
+        let after = match &change.kind {
+            ChangeKind::Remove => FileState::Absent,
+            ChangeKind::Link { target } => link_to(target),
+            ChangeKind::Write { content, mode, owner } => {
+                let (old_mode, uid, gid) = match &self.dress {
+                    Some(FileState::File { mode, uid, gid, .. }) => (Some(*mode), *uid, *gid),
+                    _ => (None, None, None),
+                };
+                let mode = match (mode, old_mode) {
+                    (FileMode::KeepOr(_), Some(old)) => old,
+                    (FileMode::KeepOr(mode) | FileMode::Exactly(mode), _) => *mode,
+                };
+                let (uid, gid) = owner.map_or((uid, gid), |owner| (Some(owner.uid), Some(owner.gid)));
+                FileState::File { sha256: sha256(content), mode, uid, gid }
+            }
+        };
+        if after.sha256().is_some() {
+            self.dress = Some(after.clone());
+        }
+        self.now = Some(after.clone());
+        Ok(Entry { path: change.report.path.clone(), step: change.step, before, after })
+    }
+}
+
+fn link_to(target: &Path) -> FileState {
+    FileState::Link { target: target.to_string_lossy().into_owned() }
+}
+
+/// What is there before the first change, if it is what the plan saw.
+fn original(node: &str, change: &Change, found: &Found, follow: bool) -> anyhow::Result<FileState> {
     let path = &change.report.path;
     let before = observe(found, follow).map_err(|reason| {
         Failure::failed(format!("{node}: cannot change {path}: {reason}")).hint("correct or remove it by hand")
@@ -141,28 +235,7 @@ fn entry(node: &str, change: &Change, found: &Found) -> anyhow::Result<Entry> {
         Expected::Sha256(hash) => before.sha256() == Some(hash),
         Expected::LinkTo(target) => found.link.as_ref() == Some(target),
     };
-    if !as_expected {
-        return Err(changed_meanwhile(node, path));
-    }
-    let after = match &change.kind {
-        ChangeKind::Remove => FileState::Absent,
-        ChangeKind::Link { target } => FileState::Link { target: target.to_string_lossy().into_owned() },
-        ChangeKind::Write { content, mode, owner } => {
-            let old = found.metadata.as_ref();
-            let mode = match (mode, old) {
-                (FileMode::KeepOr(_), Some(old)) => old.mode,
-                (FileMode::KeepOr(mode) | FileMode::Exactly(mode), _) => *mode,
-            };
-            let owner = owner.or_else(|| old.map(|old| Owner { uid: old.uid, gid: old.gid }));
-            FileState::File {
-                sha256: sha256(content),
-                mode,
-                uid: owner.map(|owner| owner.uid),
-                gid: owner.map(|owner| owner.gid),
-            }
-        }
-    };
-    Ok(Entry { path: path.clone(), before, after })
+    if as_expected { Ok(before) } else { Err(changed_meanwhile(node, path)) }
 }
 
 fn changed_meanwhile(node: &str, path: &str) -> anyhow::Error {
@@ -209,10 +282,11 @@ fn missing_directories(node: &dyn Node, journal: &Journal) -> anyhow::Result<Vec
 fn rehearse(node: &dyn Node, journal: &Journal, request: &Request) -> anyhow::Result<()> {
     let room = room(journal, request)?;
     let mut folders: HashSet<&Path> = HashSet::new();
-    for entry in &journal.changes {
+    for (_, entry) in journal.originals() {
         let place = nearest(Path::new(&entry.path), journal);
         let size = if folders.insert(place.parent().unwrap_or(place)) { room } else { 0 };
-        let (mode, owner) = match &entry.after {
+        let mut states = journal.changes.iter().filter(|other| other.path == entry.path).map(|other| &other.after);
+        let (mode, owner) = match states.find(|state| state.sha256().is_some()).unwrap_or(&entry.after) {
             // A folder that is still to be made: the right to make it is all that matters.
             FileState::File { mode, uid, gid, .. } if place == Path::new(&entry.path) => (*mode, owner(*uid, *gid)),
             _ => (0o644, None),
@@ -238,50 +312,4 @@ fn room(journal: &Journal, request: &Request) -> anyhow::Result<u64> {
 fn nearest<'a>(path: &'a Path, journal: &Journal) -> &'a Path {
     let missing = |folder: &Path| journal.directories.iter().any(|missing| Path::new(missing) == folder);
     path.ancestors().skip(1).filter(|folder| missing(folder)).last().unwrap_or(path)
-}
-
-/// Which copies of an operation are meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Copies {
-    /// The backup.
-    Old,
-    /// The stage.
-    New,
-}
-
-/// Proves that the copies are what the journal says.
-///
-/// # Errors
-/// When one is missing or damaged: then that direction is closed.
-pub(super) fn check_copies(
-    node: &dyn Node,
-    journal: &Journal,
-    folder: &OperationFolder,
-    which: Copies,
-) -> anyhow::Result<()> {
-    let copies: Vec<(PathBuf, &str)> = journal
-        .changes
-        .iter()
-        .enumerate()
-        .filter_map(|(index, entry)| {
-            let (path, state) = match which {
-                Copies::Old => (folder.saved(index), &entry.before),
-                Copies::New => (folder.staged(index), &entry.after),
-            };
-            Some((path, state.sha256()?))
-        })
-        .collect();
-    let found = node.read(&copies.iter().map(|(path, _)| Query::File(path.clone())).collect::<Vec<_>>())?;
-    for ((path, hash), found) in copies.iter().zip(&found) {
-        let good = matches!(&found.state, FoundState::File(content) if sha256(content) == **hash);
-        if !good {
-            let message = format!("{}: the copy {} is missing or damaged", node.name(), path.display());
-            let way = match which {
-                Copies::Old => "`--continue` does not need it",
-                Copies::New => "`--abort` does not need it",
-            };
-            return Err(Failure::partial(message).hint(way).into());
-        }
-    }
-    Ok(())
 }

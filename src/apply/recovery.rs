@@ -6,8 +6,8 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::journal::{Entry, Journal};
-use super::prepare::{Copies, check_copies};
+use super::copies::{Copies, check_backup, check_copies};
+use super::journal::{FileState, Journal};
 use super::progress::Event;
 use super::standing::{Standing, standings};
 use super::state::{Contents, OperationFolder, Stored};
@@ -25,9 +25,11 @@ impl Transactions<'_> {
     pub fn resume(&self) -> anyhow::Result<Operation> {
         let begun = Instant::now();
         let (stored, lock) = self.take_up()?;
+        self.refuse_rounds(&stored.journal)?;
         self.ready(&stored, Copies::New, false)?;
-        let Stored { journal, folder, .. } = stored;
-        let answer = self.finish(journal, &folder, begun);
+        let Stored { mut journal, folder, .. } = stored;
+        let noted = self.note_begun(&mut journal, &folder, 0);
+        let answer = noted.and_then(|()| self.finish(journal, &folder, begun));
         drop(lock);
         answer
     }
@@ -40,8 +42,11 @@ impl Transactions<'_> {
     pub fn abort(&self, force: bool) -> anyhow::Result<Operation> {
         let begun = Instant::now();
         let (stored, lock) = self.take_up()?;
-        let standings = self.ready(&stored, Copies::Old, force)?;
+        self.refuse_rounds(&stored.journal)?;
+        self.ready(&stored, Copies::Old, force)?;
         let Stored { mut journal, folder, .. } = stored;
+        self.note_begun(&mut journal, &folder, 0)?;
+        let standings = standings(self.node, &journal)?;
         if let Err(error) = self.take_back(&journal, &folder, &standings) {
             return Err(self.stopped(error, journal, &folder));
         }
@@ -78,23 +83,47 @@ impl Transactions<'_> {
         Ok(stored)
     }
 
+    /// Refuses to do with an operation in several steps what only a whole cluster can do in rounds.
+    fn refuse_rounds(&self, journal: &Journal) -> anyhow::Result<()> {
+        if journal.step_count() == 1 {
+            return Ok(());
+        }
+        let message = format!(
+            "{}: operation {} goes through {} steps in rounds over all nodes, so one node cannot end it alone",
+            self.node.name(),
+            journal.operation.id,
+            journal.step_count()
+        );
+        Err(Failure::failed(message).hint("use the cluster file with which it began, while the cluster runs").into())
+    }
+
+    /// Notes that `step` may be half made from now on, and later ones are not.
+    pub(super) fn note_begun(
+        &self,
+        journal: &mut Journal,
+        folder: &OperationFolder,
+        step: usize,
+    ) -> anyhow::Result<()> {
+        if journal.done == step && journal.begun {
+            return Ok(());
+        }
+        (journal.done, journal.begun) = (step, true);
+        self.write_journal(journal, folder)
+    }
+
     /// Looks whether every file is accounted for and the copies in `which` direction are good, and clears temporary files
     /// away. Nothing in use is changed.
-    pub(super) fn ready(&self, stored: &Stored, which: Copies, force: bool) -> anyhow::Result<Vec<Standing>> {
+    pub(super) fn ready(&self, stored: &Stored, which: Copies, force: bool) -> anyhow::Result<()> {
         let Stored { journal, folder, .. } = stored;
         let standings = standings(self.node, journal)?;
         if !force {
             self.refuse_foreign_files(journal, folder, &standings)?;
+        } else if !standings.iter().all(Standing::is_before) {
+            // What somebody else has changed is put back too, whatever step it belongs to.
+            check_backup(self.node, journal, folder)?;
         }
-        let is_there = match which {
-            Copies::New => Standing::is_after,
-            Copies::Old => Standing::is_before,
-        };
-        if !standings.iter().all(is_there) {
-            check_copies(self.node, journal, folder, which)?;
-        }
-        self.sweep(journal, folder)?;
-        Ok(standings)
+        check_copies(self.node, journal, folder, which, &standings)?;
+        self.sweep(journal, folder)
     }
 
     fn refuse_foreign_files(
@@ -112,14 +141,14 @@ impl Transactions<'_> {
             self.node.name(),
             entry.path
         ))
-        .hint(copies_in_words(entry, folder, index))
+        .hint(copies_in_words(journal, folder, index))
         .into())
     }
 
-    /// Clears away the temporary files of the run that was interrupted.
+    /// Clears away the temporary files of the run that was interrupted, which can only be those of the step that is next.
     fn sweep(&self, journal: &Journal, folder: &OperationFolder) -> anyhow::Result<()> {
         let mut swept: Vec<&Path> = Vec::new();
-        for entry in &journal.changes {
+        for entry in journal.changes.iter().filter(|entry| entry.step == journal.done) {
             let path = Path::new(&entry.path);
             // A file may be a link to somewhere else, a sibling that follows no link cannot.
             let parent = path.parent().unwrap_or(path);
@@ -131,40 +160,65 @@ impl Transactions<'_> {
         self.node.apply(&Effect::Sweep { path: &folder.journal() })
     }
 
+    /// Takes the changes of the step that is next back, as far as they are made. With the first step everything is as it was:
+    /// then also what somebody else changed is put back, and folders go that the operation made.
     pub(super) fn take_back(
         &self,
         journal: &Journal,
         folder: &OperationFolder,
         standings: &[Standing],
     ) -> anyhow::Result<()> {
-        let both = || journal.changes.iter().zip(standings).enumerate().rev();
+        self.make_directories(journal, |entry| &entry.before)?;
+        let both = journal.changes.iter().zip(standings).enumerate().rev();
+        let due = both.filter(|(_, (entry, standing))| {
+            entry.step == journal.done || journal.done == 0 && matches!(standing, Standing::Foreign(_))
+        });
         // What restarts a component comes when the files that it will read are back.
-        let restarts = |entry: &Entry| journal.restarting.contains(&entry.path);
-        let files = both().filter(|(_, (entry, _))| !restarts(entry));
-        for (index, (entry, standing)) in files.chain(both().filter(|(_, (entry, _))| restarts(entry))) {
+        let (last, first): (Vec<_>, Vec<_>) = due.partition(|(_, (entry, _))| journal.restarting.contains(&entry.path));
+        let due: Vec<_> = first.into_iter().chain(last).collect();
+        for (index, (entry, standing)) in &due {
             if !standing.is_before() {
                 self.check_interrupt()?;
-                entry.backward(self.node, &folder.saved(index))?;
+                entry.backward(self.node, &journal.copy_of_before(folder, *index))?;
             }
             (self.progress)(Event::Restored { number: index + 1, path: &entry.path });
         }
-        for directory in journal.directories.iter().rev() {
-            self.node.apply(&Effect::RemoveDirectory { path: Path::new(directory) })?;
+        if journal.done == 0 {
+            self.remove_directories(journal, |_| true)?;
         }
         let standings = self::standings(self.node, journal)?;
-        self.expect_all(journal, &standings, Standing::is_before)
+        self.expect(journal, &standings, due.into_iter().map(|(index, _)| index), Standing::is_before)
+    }
+
+    /// Removes the folders that the operation made and that are due, innermost first, as far as they are empty.
+    pub(super) fn remove_directories(&self, journal: &Journal, is_due: impl Fn(&Path) -> bool) -> anyhow::Result<()> {
+        let mut inwards = journal.directories.iter().map(Path::new).rev().filter(|path| is_due(path));
+        inwards.try_for_each(|path| self.node.apply(&Effect::RemoveDirectory { path }))
     }
 }
 
-/// Where the old and the new content of a file are, for people who have to choose.
-fn copies_in_words(entry: &Entry, folder: &OperationFolder, index: usize) -> String {
+/// Where the contents are that a file may have, for people who have to choose.
+fn copies_in_words(journal: &Journal, folder: &OperationFolder, index: usize) -> String {
+    let Some(entry) = journal.changes.get(index) else { return String::new() };
+    let (old, new) = (journal.copy_of_before(folder, index), folder.staged(index));
+    if entry.step != journal.done {
+        let (state, copy) = if entry.step < journal.done { (&entry.after, new) } else { (&entry.before, old) };
+        let repair = match state {
+            FileState::Absent => format!("move {} away", entry.path),
+            FileState::Link { target } => format!("make {} a symbolic link to {target} again", entry.path),
+            FileState::File { .. } => {
+                format!("the content it has to have is {}: put that at {}", copy.display(), entry.path)
+            }
+        };
+        return format!("{repair}, then run the command again");
+    }
     let old = if entry.before.sha256().is_some() {
-        format!("the old content is {}", folder.saved(index).display())
+        format!("the old content is {}", old.display())
     } else {
         "it was not there before".to_owned()
     };
     let new = if entry.after.sha256().is_some() {
-        format!("the new one {}", folder.staged(index).display())
+        format!("the new one {}", new.display())
     } else {
         "it was to go".to_owned()
     };

@@ -29,7 +29,17 @@ pub fn requests<'a>(
             let restarts = plan.files.iter().filter(|file| matches!(file.content, Some(FileContent::Manifest(_))));
             let restarting = restarts.map(|file| file.path.display().to_string()).collect();
             let (operation, words) = (operation.clone(), Vec::new());
-            requests.push((node, Request { operation, changes, directory_mode: FOLDER_MODE, restarting, words }));
+            requests.push((
+                node,
+                Request {
+                    operation,
+                    changes,
+                    directory_mode: FOLDER_MODE,
+                    restarting,
+                    steps: plan.steps.clone(),
+                    words,
+                },
+            ));
         }
     }
     Ok(requests)
@@ -44,11 +54,28 @@ fn changes(
     plan.files
         .iter()
         .filter(|file| file.action != FileAction::Unchanged)
-        .map(|file| change(node, file, blueprint.report(&plan.node, file), minted))
+        .map(|file| {
+            let last = plan.files.iter().rfind(|other| other.path == file.path).unwrap_or(file);
+            let planned = blueprint.report(plan, &file.path).unwrap_or_else(|| passing(file));
+            change(node, file, report(last, planned, minted), minted)
+        })
         .collect()
 }
 
-fn change(node: &dyn Node, file: &PlannedFile, planned: FileReport, minted: &Minted) -> anyhow::Result<Change> {
+/// A file that comes and goes within the operation.
+fn passing(file: &PlannedFile) -> FileReport {
+    FileReport {
+        path: file.path.display().to_string(),
+        name: file.name.clone(),
+        action: file.action,
+        old_serial_number: None,
+        new_serial_number: None,
+        not_after: None,
+        differences: Vec::new(),
+    }
+}
+
+fn change(node: &dyn Node, file: &PlannedFile, report: FileReport, minted: &Minted) -> anyhow::Result<Change> {
     let seen = file.seen.clone().map_or(Expected::Absent, Expected::Sha256);
     let (kind, expected) = match &file.content {
         None => (ChangeKind::Remove, seen),
@@ -60,7 +87,7 @@ fn change(node: &dyn Node, file: &PlannedFile, planned: FileReport, minted: &Min
             (ChangeKind::Write { content, mode: FileMode::KeepOr(file.mode), owner: None }, seen)
         }
     };
-    Ok(Change { report: report(file, planned, minted), kind, expected })
+    Ok(Change { report, kind, step: file.step, expected })
 }
 
 /// The file as the result shows it: now the new certificate has a serial number.

@@ -1,6 +1,10 @@
 //! How far a change has come, told from what is at its path: the hash says "before", "after", or somebody else.
 
+use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::path::Path;
+
+use anyhow::anyhow;
 
 use super::journal::{Entry, FileState, Journal};
 use super::sha256;
@@ -93,11 +97,7 @@ impl Entry {
             (true, _) => Standing::Before,
             (false, true) => Standing::After,
             (false, false) if actual == FileState::Absent && self.replaces_file_by_link() => Standing::Between,
-            (false, false) => Standing::Foreign(match actual {
-                FileState::Absent => "it is gone".to_owned(),
-                FileState::File { .. } => "it has another content".to_owned(),
-                FileState::Link { target } => format!("it is a symbolic link to {target}"),
-            }),
+            (false, false) => Standing::Foreign(in_words(actual)),
         }
     }
 
@@ -110,14 +110,14 @@ impl Entry {
         put(node, Path::new(&self.path), &self.after, staged)
     }
 
-    /// Takes the change back; `saved` is the old content on the node.
-    pub(super) fn backward(&self, node: &dyn Node, saved: &Path) -> anyhow::Result<()> {
+    /// Takes the change back; `copy` is the content before it on the node.
+    pub(super) fn backward(&self, node: &dyn Node, copy: &Path) -> anyhow::Result<()> {
         let path = Path::new(&self.path);
         if self.replaces_file_by_link() {
             // Otherwise the old content would be written to where the new link leads.
             node.apply(&Effect::Remove { path })?;
         }
-        put(node, path, &self.before, saved)
+        put(node, path, &self.before, copy)
     }
 }
 
@@ -139,9 +139,41 @@ pub(super) fn owner(uid: Option<u32>, gid: Option<u32>) -> Option<Owner> {
     uid.zip(gid).map(|(uid, gid)| Owner { uid, gid })
 }
 
-/// How far every change of a journal has come.
+/// How far every change of a journal has come. Changes of steps that are done are made, those of later steps are not; where
+/// a path is not what the journal says for now, that is told at the change which says it.
 pub(super) fn standings(node: &dyn Node, journal: &Journal) -> anyhow::Result<Vec<Standing>> {
-    let queries: Vec<Query> = journal.changes.iter().map(|entry| Query::File(entry.path.clone().into())).collect();
+    let places: Vec<&str> = journal.originals().map(|(_, entry)| entry.path.as_str()).collect();
+    let queries: Vec<Query> = places.iter().map(|path| Query::File(path.into())).collect();
     let found = node.read(&queries)?;
-    Ok(journal.changes.iter().zip(&found).map(|(entry, found)| entry.standing(found)).collect())
+    let found: HashMap<&str, &Found> = places.into_iter().zip(&found).collect();
+    let gone = || anyhow!("{}: not every file was looked at", node.name());
+    let changes = journal.changes.iter().enumerate();
+    changes
+        .map(|(index, entry)| Ok(standing(journal, index, found.get(entry.path.as_str()).ok_or_else(gone)?)))
+        .collect()
+}
+
+fn standing(journal: &Journal, index: usize, found: &Found) -> Standing {
+    let Some(entry) = journal.changes.get(index) else { return Standing::Both };
+    let (wished, at_rest) = match entry.step.cmp(&journal.done) {
+        Ordering::Equal => return entry.standing(found),
+        Ordering::Less => (&entry.after, Standing::After),
+        Ordering::Greater => (&entry.before, Standing::Before),
+    };
+    if journal.ruling(&entry.path) != Some(index) {
+        return at_rest;
+    }
+    match observe(found, entry.follows()) {
+        Err(reason) => Standing::Foreign(reason),
+        Ok(actual) if same_content(&actual, wished) => at_rest,
+        Ok(actual) => Standing::Foreign(in_words(actual)),
+    }
+}
+
+fn in_words(actual: FileState) -> String {
+    match actual {
+        FileState::Absent => "it is gone".to_owned(),
+        FileState::File { .. } => "it has another content".to_owned(),
+        FileState::Link { target } => format!("it is a symbolic link to {target}"),
+    }
 }

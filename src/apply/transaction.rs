@@ -9,7 +9,7 @@ use std::time::Instant;
 use time::OffsetDateTime;
 
 use super::change::Request;
-use super::journal::Journal;
+use super::journal::{Entry, FileState, Journal};
 use super::prepare::{Prepared, refuse_request};
 use super::progress::Event;
 use super::standing::{Standing, standings};
@@ -18,6 +18,15 @@ use crate::error::{ExitCode, Failure, exit_code};
 use crate::node::interrupt::Interrupt;
 use crate::node::{Content, Effect, FoundState, LockGuard, LockOwner, Node, Query};
 use crate::plan::operation::{NodeState, Operation, ProvisioningState};
+
+/// How an unfinished operation is ended; `command` is the command line without its last option.
+pub fn ways_out(command: &str, can_be_taken_back: bool) -> String {
+    if can_be_taken_back {
+        format!("`{command} --continue` finishes it, `{command} --abort` takes it back")
+    } else {
+        format!("`{command} --continue` finishes it; it can no longer be taken back")
+    }
+}
 
 /// The transactions of one node: one at a time, each finished or taken back before the next one begins.
 pub struct Transactions<'a> {
@@ -45,6 +54,10 @@ impl Transactions<'_> {
     pub fn run(&self, mut request: Request) -> anyhow::Result<Operation> {
         let begun = Instant::now();
         refuse_request(self.node.name(), &self.state_folder, &request)?;
+        if request.steps.len() > 1 {
+            let message = format!("{}: changes in several steps are made in rounds, not at once", self.node.name());
+            return Err(Failure::failed(message).into());
+        }
         if request.changes.is_empty() {
             let mut operation = request.operation;
             operation.started_at = Some(self.owner.since);
@@ -100,7 +113,7 @@ impl Transactions<'_> {
         let contents = Contents::read(self.node, &state)?;
         contents.refuse_damage(self.node.name())?;
         if let Some(stored) = contents.unfinished() {
-            return Err(self.refuse_second(&stored.journal.operation));
+            return Err(self.refuse_second(&stored.journal));
         }
         tidy(self.node, &state, &contents)?;
         let folder = state.operation(&request.operation.id);
@@ -121,12 +134,12 @@ impl Transactions<'_> {
                 (self.progress)(Event::Committed);
                 Ok(prepared)
             }
-            Err(error) => Err(self.uncommit(error, &prepared.journal.operation, &folder)),
+            Err(error) => Err(self.uncommit(error, &prepared.journal, &folder)),
         }
     }
 
     /// The journal could not be written, or nobody knows whether it was.
-    fn uncommit(&self, error: anyhow::Error, operation: &Operation, folder: &OperationFolder) -> anyhow::Error {
+    fn uncommit(&self, error: anyhow::Error, journal: &Journal, folder: &OperationFolder) -> anyhow::Error {
         let removed = self
             .node
             .apply(&Effect::Remove { path: &folder.journal() })
@@ -134,7 +147,7 @@ impl Transactions<'_> {
         match removed {
             Ok(()) => error,
             Err(_) => error.context(self.partial(
-                operation,
+                journal,
                 format!("{}: nothing has changed yet, but the operation may have been recorded", self.node.name()),
             )),
         }
@@ -160,13 +173,14 @@ impl Transactions<'_> {
         Ok(ended.operation)
     }
 
+    /// Makes the changes of the step that is next, as far as they are not made yet.
     pub(super) fn make_changes(&self, journal: &Journal, folder: &OperationFolder) -> anyhow::Result<()> {
         let standings = standings(self.node, journal)?;
-        for directory in &journal.directories {
-            self.check_interrupt()?;
-            self.node.apply(&Effect::MakeDirectory { path: Path::new(directory), mode: journal.directory_mode })?;
-        }
+        self.make_directories(journal, |entry| &entry.after)?;
         for (index, (entry, standing)) in journal.changes.iter().zip(&standings).enumerate() {
+            if entry.step != journal.done {
+                continue;
+            }
             if !standing.is_after() {
                 self.check_interrupt()?;
                 entry.forward(self.node, &folder.staged(index))?;
@@ -174,23 +188,39 @@ impl Transactions<'_> {
             (self.progress)(Event::Changed { number: index + 1, path: &entry.path });
         }
         let standings = self::standings(self.node, journal)?;
-        self.expect_all(journal, &standings, Standing::is_after)
+        let made = journal.changes.iter().enumerate().filter(|(_, entry)| entry.step == journal.done);
+        self.expect(journal, &standings, made.map(|(index, _)| index), Standing::is_after)
     }
 
-    /// Proves that every file is where it should be.
-    pub(super) fn expect_all(
+    /// Makes the operation's own folders, as far as the step that is next puts files into them.
+    pub(super) fn make_directories(
+        &self,
+        journal: &Journal,
+        state: impl Fn(&Entry) -> &FileState,
+    ) -> anyhow::Result<()> {
+        let current = journal.changes.iter().filter(|entry| entry.step == journal.done);
+        let paths: Vec<&Path> =
+            current.filter(|entry| *state(entry) != FileState::Absent).map(|entry| Path::new(&entry.path)).collect();
+        let is_needed = |directory: &&String| paths.iter().any(|path| path.starts_with(directory));
+        for directory in journal.directories.iter().filter(is_needed) {
+            self.check_interrupt()?;
+            self.node.apply(&Effect::MakeDirectory { path: Path::new(directory), mode: journal.directory_mode })?;
+        }
+        Ok(())
+    }
+
+    /// Proves that the changes at these places have come as far as they should.
+    pub(super) fn expect(
         &self,
         journal: &Journal,
         standings: &[Standing],
-        wanted: impl Fn(&Standing) -> bool,
+        mut places: impl Iterator<Item = usize>,
+        is_there: impl Fn(&Standing) -> bool,
     ) -> anyhow::Result<()> {
-        match journal.changes.iter().zip(standings).find(|(_, standing)| !wanted(standing)) {
-            None => Ok(()),
-            Some((entry, _)) => {
-                let message = format!("{}: {} is not what was just written there", self.node.name(), entry.path);
-                Err(Failure::partial(message).hint("find out which other program writes it").into())
-            }
-        }
+        let Some(index) = places.find(|index| !standings.get(*index).is_some_and(&is_there)) else { return Ok(()) };
+        let path = journal.changes.get(index).map_or("", |entry| &entry.path);
+        let message = format!("{}: {path} is not what was just written there", self.node.name());
+        Err(Failure::partial(message).hint("find out which other program writes it").into())
     }
 
     /// Notes in the journal, if that is still possible, why the operation stopped.
@@ -212,28 +242,25 @@ impl Transactions<'_> {
         let _ = self.write_journal(&journal, folder);
         let message =
             format!("{}: the operation has begun and is not finished; what is done is kept", self.node.name());
-        let mut failure = self.partial(&journal.operation, message);
+        let mut failure = self.partial(&journal, message);
         if interrupted {
             failure = failure.with_code(ExitCode::Interrupted);
         }
         error.context(failure)
     }
 
-    /// An unfinished operation as an error that says both ways out.
-    pub(super) fn partial(&self, operation: &Operation, message: String) -> Failure {
+    /// An unfinished operation as an error that says the ways out, which are two as long as it can be taken back.
+    pub(super) fn partial(&self, journal: &Journal, message: String) -> Failure {
         let words = if self.target_words.is_empty() { String::new() } else { format!(" {}", self.target_words) };
-        let command = format!("kubepki {}{words}", operation.command);
-        Failure::partial(message).hint(format!("`{command} --continue` finishes it, `{command} --abort` takes it back"))
+        let command = format!("kubepki {}{words}", journal.operation.command);
+        Failure::partial(message).hint(ways_out(&command, journal.can_be_taken_back()))
     }
 
-    fn refuse_second(&self, operation: &Operation) -> anyhow::Error {
-        let message = format!(
-            "{}: an earlier {} has begun and is not finished (operation {})",
-            self.node.name(),
-            operation.command,
-            operation.id
-        );
-        self.partial(operation, message).into()
+    fn refuse_second(&self, journal: &Journal) -> anyhow::Error {
+        let Operation { id, command, .. } = &journal.operation;
+        let name = self.node.name();
+        let message = format!("{name}: an earlier {command} has begun and is not finished (operation {id})");
+        self.partial(journal, message).into()
     }
 
     pub(super) fn check_interrupt(&self) -> anyhow::Result<()> {

@@ -34,12 +34,14 @@ pub struct Crew<'a> {
     copies: Option<PathBuf>,
     rolling: Option<Rolling<'a>>,
     words: Vec<String>,
+    /// Whether it returns as soon as everything is staged.
+    pub(super) is_detached: bool,
 }
 
 impl<'a> Crew<'a> {
     /// `command` as it is typed (`rotate-certs`), for its target.
     pub fn new(session: &'a Session, target: &'a Target, args: &'a TargetArgs, command: &'a str) -> Self {
-        Self { session, target, args, command, copies: None, rolling: None, words: Vec::new() }
+        Self { session, target, args, command, copies: None, rolling: None, words: Vec::new(), is_detached: false }
     }
 
     /// Puts another copy of every file into this folder before it changes.
@@ -54,10 +56,10 @@ impl<'a> Crew<'a> {
         Self { rolling: Some(rolling), words, ..self }
     }
 
-    /// Changes files and nothing else.
+    /// Returns as soon as everything is staged on all nodes, and leaves the rest to a run in the background.
     #[must_use]
-    pub fn at_once(self) -> Self {
-        Self { rolling: None, ..self }
+    pub fn detached(self, is_detached: bool) -> Self {
+        Self { is_detached, ..self }
     }
 
     /// The nodes, as minting and planning want them.
@@ -132,6 +134,9 @@ impl<'a> Crew<'a> {
         if let Some(rolling) = self.rolling.as_ref().filter(|_| !requests.is_empty()) {
             requests.iter_mut().for_each(|(_, request)| request.words.clone_from(&self.words));
             self.roll(rolling, &mut operation, requests)?;
+            if self.is_detached {
+                return Ok(Some(operation));
+            }
             operation.nodes.iter_mut().for_each(|node| node.state = NodeState::Finished);
             return Ok(Some(operation));
         }

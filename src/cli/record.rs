@@ -27,6 +27,16 @@ pub fn keep(session: &Session, target: &Target, operation: &Operation) {
     }
 }
 
+/// The file for what a run in the background says about an operation.
+///
+/// # Errors
+/// When HOME is not set or the folder cannot be made.
+pub fn log(session: &Session, operation: &Operation) -> anyhow::Result<PathBuf> {
+    let folder = session.home()?.join(".kubepki/operations");
+    LocalNode::open("local", "/")?.apply(&Effect::MakeDirectory { path: &folder, mode: 0o700 })?;
+    Ok(folder.join(format!("{}.log", operation.id)))
+}
+
 /// The last operation recorded here for the cluster of this file.
 ///
 /// # Errors

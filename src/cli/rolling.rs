@@ -1,27 +1,56 @@
-//! One operation over the nodes of a live cluster: staged on all of them, then node after node, each proven well before
-//! the next one begins.
+//! One operation over the nodes of a live cluster: staged on all of them, then round by round, and within a round node
+//! after node, each proven well before the next one begins.
 //!
 //! Control-plane nodes go strictly one at a time, workers in batches. Whatever stops the run, every node's journal knows
 //! how to go on and how to go back, so another workstation can do either.
 
+mod gathered;
+mod rounds;
+
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::sync::Mutex;
 use std::time::Instant;
 
+use self::gathered::{Unfinished, adopt_all};
 use super::carry_out::Crew;
 use super::record;
 use super::target::TargetNode;
 use crate::apply::change::Request;
 use crate::apply::journal::Journal;
-use crate::error::{ExitCode, Failure, exit_code};
+use crate::error::Failure;
 use crate::node::fleet::{AT_ONCE, side_by_side};
-use crate::node::{LockGuard, Node};
-use crate::pki::layout::Role;
-use crate::plan::operation::{FileAction, NodeReport, NodeState, Operation, ProvisioningState};
-use crate::plan::restart::{Means, command};
+use crate::node::{LockGuard, Node, background};
+use crate::plan::operation::{NodeState, Operation, ProvisioningState};
+use crate::plan::phase::Phase;
+use crate::plan::restart::Means;
 
-/// Waits until a node is well, by what its journal says has changed.
-pub type Proof<'a> = dyn Fn(&TargetNode, &Journal) -> anyhow::Result<()> + Sync + 'a;
+/// Waits until a node is well after that step of its journal has changed it, forwards or back.
+pub type Proof<'a> = dyn Fn(&TargetNode, &Journal, usize) -> anyhow::Result<()> + Sync + 'a;
+
+/// Makes a node ready for a step, forwards or back.
+pub type Before<'a> = dyn Fn(&TargetNode, &Journal, usize) + Sync + 'a;
+
+/// A moment between two phases, when no node is being changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// The phase is about to begin on the first node.
+    Before(Phase),
+    /// The phase is done on every node.
+    After(Phase),
+    /// The phase has been taken back on every node; also when only [`Moment::Before`] had come.
+    TakenBack(Phase),
+}
+
+/// Does what belongs to the cluster and to no node at such a moment, and waits until the cluster is fit for what comes next.
+/// It may be asked for the same moment again.
+pub type Between<'a> = dyn Fn(Moment, &[(&TargetNode, Journal)]) -> anyhow::Result<()> + Sync + 'a;
+
+/// The nodes of an operation in their order, each with its journal as it is now.
+type Legs<'a> = Vec<(&'a TargetNode, Journal)>;
+
+/// The locks of all its nodes.
+type Locks = Vec<Box<dyn LockGuard>>;
 
 /// How a live cluster is changed.
 pub struct Rolling<'a> {
@@ -31,6 +60,10 @@ pub struct Rolling<'a> {
     pub parallel: usize,
     /// Waits until a node on which files have changed is well again, and proves it.
     pub prove: Box<Proof<'a>>,
+    /// Before a step of a node.
+    pub before: Box<Before<'a>>,
+    /// Between two phases.
+    pub between: Box<Between<'a>>,
 }
 
 /// What became of `--continue`.
@@ -54,20 +87,7 @@ impl Resumed {
     }
 }
 
-/// The unfinished operation, as the nodes have it.
-struct Unfinished<'a> {
-    legs: Vec<(&'a TargetNode, Journal)>,
-    /// Nodes of the plan that have no unfinished journal.
-    without: Vec<String>,
-}
-
-impl Unfinished<'_> {
-    fn operation(&self) -> Option<&Operation> {
-        self.legs.first().map(|(_, journal)| &journal.operation)
-    }
-}
-
-impl Crew<'_> {
+impl<'a> Crew<'a> {
     /// Carries a plan out on all its nodes.
     ///
     /// # Errors
@@ -76,23 +96,31 @@ impl Crew<'_> {
         &self,
         rolling: &Rolling<'_>,
         operation: &mut Operation,
-        requests: Vec<(&dyn Node, Request)>,
+        mut requests: Vec<(&dyn Node, Request)>,
     ) -> anyhow::Result<()> {
         let began = Instant::now();
-        let mut legs = Vec::new();
-        for (node, request) in requests {
-            legs.push((self.target_of(node.name())?, Mutex::new(Some(request))));
+        let steps = requests.iter().flat_map(|(_, request)| &request.steps);
+        for phase in steps.map(|step| step.phase).collect::<BTreeSet<Phase>>() {
+            operation.phase(phase);
         }
-        let locks = self.hold(legs.iter().map(|(target, _)| *target))?;
-        self.stage(&legs)?;
-        let targets: Vec<&TargetNode> = legs.iter().map(|(target, _)| *target).collect();
+        requests.iter_mut().for_each(|(_, request)| request.operation.phases.clone_from(&operation.phases));
+        let mut staging = Vec::new();
+        for (node, request) in requests {
+            staging.push((self.target_of(node.name())?, Mutex::new(Some(request))));
+        }
+        let locks = self.hold(staging.iter().map(|(target, _)| *target))?;
+        let mut legs = self.stage(&staging)?;
         operation.provisioning_state = ProvisioningState::CertificateRotating;
         operation.started_at = Some(self.session.now);
         record::keep(self.session, self.target, operation);
+        if self.is_detached {
+            drop(locks);
+            return self.go_on_alone(operation);
+        }
         let outcome = self
-            .walk(rolling, operation, &targets)
-            .and_then(|()| self.settle(operation, &targets, ProvisioningState::Succeeded, began))
-            .map_err(|error| self.with_ways_out(operation, error));
+            .walk(rolling, operation, &mut legs)
+            .and_then(|()| self.settle(operation, &legs, ProvisioningState::Succeeded, began))
+            .map_err(|error| self.with_ways_out(operation, &legs, error));
         if outcome.is_err() {
             operation.provisioning_state = ProvisioningState::Failed;
         }
@@ -101,16 +129,24 @@ impl Crew<'_> {
         outcome
     }
 
+    /// Leaves the rest to a run of its own, in the background.
+    fn go_on_alone(&self, operation: &Operation) -> anyhow::Result<()> {
+        let log = record::log(self.session, operation)?;
+        let words = self.session.line.iter().filter(|word| *word != "--no-wait").cloned();
+        let words: Vec<OsString> = words.chain(["--continue".into()]).collect();
+        background::start(&words, &log).map_err(|error| self.with_ways_out(operation, &Vec::new(), error))?;
+        self.session.ui.status(&format!("it goes on in the background and says what it does in {}", log.display()));
+        self.session.ui.status(&format!("`{}` returns when it has ended", self.command_line("wait")));
+        Ok(())
+    }
+
     /// Goes on with what was interrupted.
     ///
     /// # Errors
     /// As [`Crew::roll`]; also when the operation concerns nodes that are not in the target.
     pub(super) fn roll_on(&self, rolling: &Rolling<'_>) -> anyhow::Result<Resumed> {
         let began = Instant::now();
-        let unfinished = self.gather()?;
-        let Some(mut operation) = unfinished.operation().cloned() else { return Ok(Resumed::Nothing) };
-        let targets: Vec<&TargetNode> = unfinished.legs.iter().map(|(target, _)| *target).collect();
-        let locks = self.hold(targets.iter().copied())?;
+        let Some((mut unfinished, mut operation, locks)) = self.take_up()? else { return Ok(Resumed::Nothing) };
         let (missing, ended) = self.missing(&unfinished)?;
         if ended == Some(ProvisioningState::Canceled) {
             drop(locks);
@@ -129,15 +165,15 @@ impl Crew<'_> {
         }
         adopt_all(&mut operation, &unfinished);
         operation.provisioning_state = ProvisioningState::CertificateRotating;
-        let is_through = |target: &&TargetNode| {
-            let report = |report: &&NodeReport| report.name == target.node.name();
-            operation.nodes.iter().find(report).is_some_and(|report| report.state == NodeState::Finished)
+        let legs = &mut unfinished.legs;
+        // Where one node has noted the end, all others are through, too.
+        let walked = match ended {
+            Some(_) => Ok(()),
+            None => self.look_at_all(legs, false, false).and_then(|()| self.walk(rolling, &mut operation, legs)),
         };
-        let ahead: Vec<&TargetNode> = targets.iter().copied().filter(|target| !is_through(target)).collect();
-        let outcome = self
-            .walk(rolling, &mut operation, &ahead)
-            .and_then(|()| self.settle(&mut operation, &targets, ProvisioningState::Succeeded, began))
-            .map_err(|error| self.with_ways_out(&operation, error));
+        let outcome = walked
+            .and_then(|()| self.settle(&mut operation, legs, ProvisioningState::Succeeded, began))
+            .map_err(|error| self.with_ways_out(&operation, legs, error));
         record::keep(self.session, self.target, &operation);
         drop(locks);
         // Nodes that had noted the end before, but not removed what is no longer needed.
@@ -145,29 +181,30 @@ impl Crew<'_> {
         outcome.map(|()| Resumed::Finished(Box::new(operation)))
     }
 
-    /// Takes back what was interrupted, last node first. `None` when there is nothing.
+    /// Takes back what was interrupted, last round and last node first. `None` when there is nothing.
     ///
     /// # Errors
-    /// As [`Crew::roll_on`].
+    /// As [`Crew::roll_on`]; exit code 1, with nothing changed, when a round has begun from which there is no way back.
     pub(super) fn roll_back(&self, rolling: &Rolling<'_>, force: bool) -> anyhow::Result<Option<Operation>> {
         let began = Instant::now();
-        let unfinished = self.gather()?;
-        let Some(mut operation) = unfinished.operation().cloned() else { return Ok(None) };
-        let targets: Vec<&TargetNode> = unfinished.legs.iter().map(|(target, _)| *target).collect();
-        let locks = self.hold(targets.iter().copied())?;
+        let Some((mut unfinished, mut operation, locks)) = self.take_up()? else { return Ok(None) };
         let (never_staged, ended) = self.missing(&unfinished)?;
-        self.clear(&never_staged)?;
-        adopt_all(&mut operation, &unfinished);
         if ended == Some(ProvisioningState::Succeeded) {
-            self.settle(&mut operation, &targets, ProvisioningState::Succeeded, began)?;
+            adopt_all(&mut operation, &unfinished);
+            self.settle(&mut operation, &unfinished.legs, ProvisioningState::Succeeded, began)?;
             self.clear(&unfinished.without)?;
             let message = "the operation was already finished on every node; only that was still to be noted";
             return Err(Failure::failed(message).hint("nothing is left to take back; run it anew for a change").into());
         }
+        self.refuse_too_late(&unfinished.legs)?;
+        self.clear(&never_staged)?;
+        adopt_all(&mut operation, &unfinished);
+        let legs = &mut unfinished.legs;
         let outcome = self
-            .walk_back(rolling, &mut operation, &targets, force)
-            .and_then(|()| self.settle(&mut operation, &targets, ProvisioningState::Canceled, began));
-        outcome.map_err(|error| self.with_ways_out(&operation, error))?;
+            .look_at_all(legs, true, force)
+            .and_then(|()| self.walk_back(rolling, &mut operation, legs, force))
+            .and_then(|()| self.settle(&mut operation, legs, ProvisioningState::Canceled, began));
+        outcome.map_err(|error| self.with_ways_out(&operation, legs, error))?;
         record::keep(self.session, self.target, &operation);
         drop(locks);
         if ended.is_some() {
@@ -176,99 +213,34 @@ impl Crew<'_> {
         Ok(Some(operation))
     }
 
-    /// The nodes in their order: control plane one by one, then workers in batches.
-    fn walk(&self, rolling: &Rolling<'_>, operation: &mut Operation, targets: &[&TargetNode]) -> anyhow::Result<()> {
-        let is_ruling = |target: &&&TargetNode| target.role == Role::ControlPlane;
-        let (ruling, workers): (Vec<&TargetNode>, Vec<&TargetNode>) = (
-            targets.iter().filter(is_ruling).copied().collect(),
-            targets.iter().filter(|it| !is_ruling(it)).copied().collect(),
-        );
-        let batches = ruling.chunks(1).chain(workers.chunks(rolling.parallel.max(1)));
-        for batch in batches {
-            self.pause(operation)?;
-            let names: Vec<&str> = batch.iter().map(|target| target.node.name()).collect();
-            self.session.ui.status(&format!("changing {}", names.join(", ")));
-            let nodes: Vec<&dyn Node> = batch.iter().map(|target| &*target.node).collect();
-            let done = side_by_side(&nodes, nodes.len(), &self.session.interrupt, &|_| {}, &|node| {
-                self.leg(rolling, self.target_of(node.name())?)
-            });
-            let mut stopped = None;
-            for (target, done) in batch.iter().zip(done) {
-                match done {
-                    Ok(part) => operation.adopt(part, target.node.name()),
-                    Err(error) => {
-                        blame(operation, target.node.name(), &error);
-                        stopped = stopped.or(Some(error));
-                    }
-                }
-            }
-            record::keep(self.session, self.target, operation);
-            if let Some(error) = stopped {
-                return Err(error);
-            }
-        }
-        Ok(())
+    /// The unfinished operation with the locks of its nodes; `None` when there is none.
+    fn take_up(&self) -> anyhow::Result<Option<(Unfinished<'a>, Operation, Locks)>> {
+        let seen = self.gather()?;
+        let locks = self.hold(seen.legs.iter().map(|(target, _)| *target))?;
+        // Somebody else may have been at work until the locks were taken.
+        let unfinished = if seen.legs.is_empty() { seen } else { self.again(&seen)? };
+        let Some(operation) = unfinished.operation().cloned() else { return Ok(None) };
+        Ok(Some((unfinished, operation, locks)))
     }
 
-    /// The nodes in the other order, each as it was.
-    fn walk_back(
-        &self,
-        rolling: &Rolling<'_>,
-        operation: &mut Operation,
-        targets: &[&TargetNode],
-        force: bool,
-    ) -> anyhow::Result<()> {
-        for target in targets.iter().rev() {
-            self.pause(operation)?;
-            let (journal, had_changed) = self.on(target, |transactions| transactions.retreat(force))?;
-            if had_changed {
-                let proven = self.after_changes(rolling, target, &journal);
-                proven.map_err(|error| self.on(target, |transactions| transactions.halt(error)))?;
-            }
-            let part = self.on(target, |transactions| transactions.arrive(NodeState::RolledBack))?;
-            operation.adopt(part, target.node.name());
+    /// The unfinished operation as it is now that the locks are held.
+    fn again(&self, seen: &Unfinished<'_>) -> anyhow::Result<Unfinished<'a>> {
+        let now = self.gather()?;
+        let is_held = |target: &TargetNode| seen.legs.iter().any(|(held, _)| held.node.name() == target.node.name());
+        if now.legs.iter().all(|(target, _)| is_held(target)) {
+            return Ok(now);
         }
-        Ok(())
-    }
-
-    /// An error between the first change and the end of an operation: whatever it was, the operation is unfinished.
-    fn with_ways_out(&self, operation: &Operation, error: anyhow::Error) -> anyhow::Error {
-        if matches!(exit_code(&error), ExitCode::Partial | ExitCode::Interrupted) {
-            return error;
-        }
-        let command = self.command_line(&operation.command);
-        let message = format!("operation {} has begun and is not finished", operation.id);
-        let ways = format!("`{command} --continue` finishes it, `{command} --abort` takes it back");
-        error.context(Failure::partial(message).hint(ways))
-    }
-
-    fn leg(&self, rolling: &Rolling<'_>, target: &TargetNode) -> anyhow::Result<Operation> {
-        let journal = self.on(target, |transactions| transactions.advance())?;
-        let proven = self.after_changes(rolling, target, &journal);
-        proven.map_err(|error| self.on(target, |transactions| transactions.halt(error)))?;
-        self.on(target, |transactions| transactions.arrive(NodeState::Finished))
-    }
-
-    /// Restarts what no file restarts, and waits until the node is well.
-    fn after_changes(&self, rolling: &Rolling<'_>, target: &TargetNode, journal: &Journal) -> anyhow::Result<()> {
-        let name = target.node.name();
-        let reports = journal.operation.nodes.iter().filter(|report| report.name == name);
-        for component in reports.flat_map(|report| &report.restarts) {
-            if let Some(command) = command(&rolling.means, component) {
-                self.session.ui.step(&format!("{name}: restarting {component}: {command}"));
-                target.node.run(&command)?;
-            }
-        }
-        (rolling.prove)(target, journal)
+        let message = "another operation has begun on these nodes meanwhile";
+        Err(Failure::failed(message).hint("run the command again when that has ended").into())
     }
 
     /// Takes the locks of all nodes, in order.
-    fn hold<'t>(&self, targets: impl Iterator<Item = &'t TargetNode>) -> anyhow::Result<Vec<Box<dyn LockGuard>>> {
+    fn hold<'t>(&self, targets: impl Iterator<Item = &'t TargetNode>) -> anyhow::Result<Locks> {
         targets.map(|target| self.on(target, |transactions| transactions.hold())).collect()
     }
 
     /// Stages on all nodes side by side; when one cannot, none keeps anything.
-    fn stage(&self, legs: &[(&TargetNode, Mutex<Option<Request>>)]) -> anyhow::Result<()> {
+    fn stage(&self, legs: &[(&'a TargetNode, Mutex<Option<Request>>)]) -> anyhow::Result<Legs<'a>> {
         let nodes: Vec<&dyn Node> = legs.iter().map(|(target, _)| &*target.node).collect();
         let staged = side_by_side(&nodes, AT_ONCE, &self.session.interrupt, &|_| {}, &|node| {
             let leg = legs.iter().find(|(target, _)| target.node.name() == node.name());
@@ -276,16 +248,16 @@ impl Crew<'_> {
             let request = request.ok_or_else(|| Failure::failed("a node of the plan is none of the target's"))?;
             self.quietly(self.target_of(node.name())?, |transactions| transactions.stage(request))
         });
-        let staged = staged.into_iter().zip(legs).map(|(result, (target, _))| result.map(|()| *target));
+        let staged = staged.into_iter().zip(legs).map(|(result, (target, _))| result.map(|journal| (*target, journal)));
         let (mut done, mut stopped) = (Vec::new(), None);
         for result in staged {
             match result {
-                Ok(target) => done.push(target),
+                Ok(leg) => done.push(leg),
                 Err(error) => stopped = stopped.or(Some(error)),
             }
         }
-        let Some(error) = stopped.or_else(|| self.session.interrupt.check().err()) else { return Ok(()) };
-        for target in done {
+        let Some(error) = stopped.or_else(|| self.session.interrupt.check().err()) else { return Ok(done) };
+        for (target, _) in done {
             if let Err(error) = self.on(target, |transactions| transactions.discard()) {
                 self.session.ui.warning(&format!("{}: a stage is left behind: {error:#}", target.node.name()));
             }
@@ -304,103 +276,20 @@ impl Crew<'_> {
     fn settle(
         &self,
         operation: &mut Operation,
-        targets: &[&TargetNode],
+        legs: &Legs<'_>,
         state: ProvisioningState,
         began: Instant,
     ) -> anyhow::Result<()> {
-        for target in targets {
-            let part = self.on(target, |transactions| transactions.settle(state, began))?;
+        for (target, _) in legs {
+            let part = self.on(target, |transactions| transactions.settle(state, &operation.phases, began))?;
             operation.adopt(part, target.node.name());
         }
         operation.provisioning_state = state;
+        if state == ProvisioningState::Canceled {
+            // They followed from what is taken back.
+            operation.next_steps.clear();
+        }
         Ok(())
-    }
-
-    /// The unfinished operation of the target's nodes.
-    fn gather(&self) -> anyhow::Result<Unfinished<'_>> {
-        let mut legs: Vec<(&TargetNode, Journal)> = Vec::new();
-        for (target, found) in self.target.nodes.iter().zip(self.journals()?) {
-            let Some(journal) = found else { continue };
-            self.refuse_other(&journal)?;
-            if let Some((first, other)) = legs.first().filter(|(_, other)| other.operation.id != journal.operation.id) {
-                return Err(Failure::partial(format!(
-                    "{} has begun operation {} and {} operation {}: they were begun apart",
-                    first.node.name(),
-                    other.operation.id,
-                    target.node.name(),
-                    journal.operation.id
-                ))
-                .hint("finish or take back each one with --node")
-                .into());
-            }
-            legs.push((target, journal));
-        }
-        let planned: BTreeSet<&str> = legs
-            .iter()
-            .flat_map(|(_, journal)| &journal.operation.nodes)
-            .filter(|report| report.files.iter().any(|file| file.action != FileAction::Unchanged))
-            .map(|report| report.name.as_str())
-            .collect();
-        let without = planned.into_iter().filter(|name| !legs.iter().any(|(target, _)| target.node.name() == *name));
-        let without = without.map(str::to_owned).collect();
-        Ok(Unfinished { legs, without })
-    }
-
-    /// Nodes of the plan that were never staged: the operation has not begun anywhere then. Nodes that have already noted
-    /// its end are not among them.
-    ///
-    /// Also how those have noted its end, if there are any.
-    fn missing(&self, unfinished: &Unfinished<'_>) -> anyhow::Result<(Vec<String>, Option<ProvisioningState>)> {
-        let Some(operation) = unfinished.operation() else { return Ok((Vec::new(), None)) };
-        let (mut missing, mut ended) = (Vec::new(), None);
-        for name in &unfinished.without {
-            let Ok(target) = self.target_of(name) else {
-                return Err(Failure::partial(format!("operation {} concerns the node {name} too", operation.id))
-                    .hint("give all nodes of the cluster file, without --node and --role")
-                    .into());
-            };
-            match self.on(target, |transactions| transactions.last())? {
-                Some(last) if last.id == operation.id => ended = Some(last.provisioning_state),
-                _ => missing.push(name.clone()),
-            }
-        }
-        if missing.is_empty() {
-            return Ok((missing, ended));
-        }
-        for (target, journal) in &unfinished.legs {
-            if !self.on(target, |transactions| transactions.is_untouched(journal))? {
-                return Err(Failure::partial(format!(
-                    "{}: files have changed, but {} knows nothing of operation {}",
-                    target.node.name(),
-                    missing.join(", "),
-                    operation.id
-                ))
-                .hint("look at kubepki's folder on those nodes; --node NAME --abort takes one node back")
-                .into());
-            }
-        }
-        Ok((missing, ended))
-    }
-
-    /// Stops between two nodes when somebody asked for it.
-    fn pause(&self, operation: &Operation) -> anyhow::Result<()> {
-        let Err(error) = self.session.interrupt.check() else { return Ok(()) };
-        let command = self.command_line(&operation.command);
-        let message = "stopped between two nodes; what is done is kept".to_owned();
-        let failure = Failure::new(ExitCode::Interrupted, message)
-            .hint(format!("`{command} --continue` finishes it, `{command} --abort` takes it back"));
-        Err(error.context(failure))
-    }
-}
-
-fn adopt_all(operation: &mut Operation, unfinished: &Unfinished<'_>) {
-    for (target, journal) in &unfinished.legs {
-        operation.adopt(journal.operation.clone(), target.node.name());
-    }
-    for name in &unfinished.without {
-        for report in operation.nodes.iter_mut().filter(|report| report.name == *name) {
-            report.state = NodeState::Finished;
-        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
+pub mod background;
 mod command;
 mod directories;
 mod facts;

@@ -20,6 +20,8 @@ mod old_kernel;
 mod recovery;
 mod rolling;
 mod rotate;
+mod rounds;
+mod rounds_plan;
 mod servers;
 mod source;
 mod transaction;

@@ -2,7 +2,6 @@
 //! the nodes, must be able to go on and to go back, every time.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use kubepki::apply::change::{FileMode, Request};
@@ -12,12 +11,12 @@ use kubepki::cli::session::Session;
 use kubepki::cli::target::{Extent, Target, TargetArgs, TargetNode};
 use kubepki::error::{ExitCode, exit_code, hints};
 use kubepki::node::local::LocalNode;
-use kubepki::node::{Effect, Found, LockGuard, LockOwner, Node, NodeFacts, Query};
 use kubepki::pki::layout::{Layout, Role};
 use kubepki::plan::operation::{NodeReport, NodeState, Operation, ProvisioningState};
 use kubepki::plan::restart::Means;
 use kubepki::report::{Format, Ui, Verbosity};
 
+use crate::support::mortal::{Fate, Mortal};
 use crate::support::root::TestRoot;
 use crate::support::tree::Tree;
 use crate::support::world::{ID, STATE, look, operation, write};
@@ -27,75 +26,6 @@ const MANIFEST: &str = "/etc/kubernetes/manifests/kube-scheduler.yaml";
 
 fn silent() -> Ui {
     Ui::new(Format::None, None, Verbosity::OnlyErrors, false)
-}
-
-/// What happens at call number `at` to any node of a cluster.
-#[derive(Clone)]
-struct Fate {
-    calls: Arc<AtomicUsize>,
-    at: usize,
-    /// Whether that call still happens; nothing after it does.
-    happens: bool,
-    /// Every effect on a file in use, in order: node and path.
-    log: Arc<Mutex<Vec<(String, String)>>>,
-}
-
-impl Fate {
-    fn new(at: usize, happens: bool) -> Self {
-        Self { calls: Arc::default(), at, happens, log: Arc::default() }
-    }
-
-    fn never() -> Self {
-        Self::new(usize::MAX, true)
-    }
-
-    fn has_struck(&self) -> bool {
-        self.calls.load(Ordering::SeqCst) > self.at
-    }
-
-    fn call<T>(&self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
-        match self.calls.fetch_add(1, Ordering::SeqCst).cmp(&self.at) {
-            std::cmp::Ordering::Less => work(),
-            std::cmp::Ordering::Equal if self.happens => {
-                drop(work());
-                anyhow::bail!("the reply was lost")
-            }
-            _ => anyhow::bail!("the node is gone"),
-        }
-    }
-}
-
-/// A node that shares its fate with the others.
-struct Mortal {
-    node: LocalNode,
-    fate: Fate,
-}
-
-impl Node for Mortal {
-    fn name(&self) -> &str {
-        self.node.name()
-    }
-
-    fn facts(&self) -> anyhow::Result<NodeFacts> {
-        self.fate.call(|| self.node.facts())
-    }
-
-    fn read(&self, queries: &[Query]) -> anyhow::Result<Vec<Found>> {
-        self.fate.call(|| self.node.read(queries))
-    }
-
-    fn apply(&self, effect: &Effect<'_>) -> anyhow::Result<()> {
-        if let Effect::Install { path, .. } = effect
-            && !path.starts_with(STATE)
-        {
-            self.fate.log.lock().unwrap().push((self.name().to_owned(), path.display().to_string()));
-        }
-        self.fate.call(|| self.node.apply(effect))
-    }
-
-    fn lock(&self, path: &Path, owner: &LockOwner) -> anyhow::Result<Box<dyn LockGuard>> {
-        self.fate.call(|| self.node.lock(path, owner))
-    }
 }
 
 /// Three nodes before the operation.
@@ -129,6 +59,7 @@ fn request(name: &str, operation: &Operation) -> Request {
         changes,
         directory_mode: 0o755,
         restarting,
+        steps: Vec::new(),
         words: vec!["asked".to_owned()],
     }
 }
@@ -159,11 +90,17 @@ type Proofs = Arc<Mutex<Vec<String>>>;
 
 fn rolling(proofs: &Proofs) -> Rolling<'static> {
     let proofs = Arc::clone(proofs);
-    let prove = Box::new(move |node: &TargetNode, _: &kubepki::apply::journal::Journal| {
+    let prove = Box::new(move |node: &TargetNode, _: &kubepki::apply::journal::Journal, _: usize| {
         proofs.lock().unwrap().push(node.node.name().to_owned());
         Ok(())
     });
-    Rolling { means: Means::default(), parallel: 2, prove }
+    Rolling {
+        means: Means::default(),
+        parallel: 2,
+        prove,
+        before: Box::new(|_, _, _| ()),
+        between: Box::new(|_, _| Ok(())),
+    }
 }
 
 /// What a run is for.
@@ -360,11 +297,17 @@ fn a_node_that_does_not_get_well_stops_the_walk_before_the_next_one() {
     let roots = before();
     let session = Session::start(silent());
     let (target, args) = (target(&roots, &Fate::never()), TargetArgs::default());
-    let prove = Box::new(|node: &TargetNode, _: &kubepki::apply::journal::Journal| {
+    let prove = Box::new(|node: &TargetNode, _: &kubepki::apply::journal::Journal, _: usize| {
         anyhow::ensure!(node.node.name() != "cp2", "cp2: kube-apiserver does not come back");
         Ok(())
     });
-    let sick = Rolling { means: Means::default(), parallel: 1, prove };
+    let sick = Rolling {
+        means: Means::default(),
+        parallel: 1,
+        prove,
+        before: Box::new(|_, _, _| ()),
+        between: Box::new(|_, _| Ok(())),
+    };
     let crew = Crew::new(&session, &target, &args, "rotate-certs").rolling(rolling(&Proofs::default()), Vec::new());
     let mut operation = planned();
     let requests = target.nodes.iter().map(|node| (&*node.node, request(node.node.name(), &operation))).collect();

@@ -127,7 +127,12 @@ fn files_that_stay_are_kept_in_the_result_and_progress_is_told() {
     ];
     let state = NodeState::Pending;
     request.operation.nodes.push(NodeReport { name: "cp1".into(), state, files, restarts: Vec::new(), error: None });
-    request.operation.phases.push(PhaseReport { name: "files".into(), started_at: None, ended_at: None });
+    request.operation.phases.push(PhaseReport {
+        name: "files".into(),
+        started_at: None,
+        ended_at: None,
+        nodes: Vec::new(),
+    });
     let operation = transactions(&root.node, &listen).run(request).unwrap();
     let files: BTreeMap<_, _> = operation.nodes[0].files.iter().map(|file| (file.path.as_str(), file.action)).collect();
     assert_eq!(

@@ -62,16 +62,17 @@ pub fn write(path: &str, content: &str, mode: FileMode, old: Option<&str>) -> Ch
     Change {
         report: report(path, action),
         kind: ChangeKind::Write { content: Zeroizing::new(content.as_bytes().to_vec()), mode, owner: None },
+        step: 0,
         expected: old.map_or(Expected::Absent, |old| Expected::Sha256(sha256(old.as_bytes()))),
     }
 }
 
 fn link(path: &str, target: &str, action: FileAction, expected: Expected) -> Change {
-    Change { report: report(path, action), kind: ChangeKind::Link { target: target.into() }, expected }
+    Change { report: report(path, action), kind: ChangeKind::Link { target: target.into() }, step: 0, expected }
 }
 
 fn remove(path: &str, expected: Expected) -> Change {
-    Change { report: report(path, FileAction::Removed), kind: ChangeKind::Remove, expected }
+    Change { report: report(path, FileAction::Removed), kind: ChangeKind::Remove, step: 0, expected }
 }
 
 /// Every kind of change at once.
@@ -121,7 +122,14 @@ pub fn operation(id: &str) -> Operation {
 }
 
 pub fn request(id: &str, changes: Vec<Change>) -> Request {
-    Request { operation: operation(id), changes, directory_mode: 0o755, restarting: Vec::new(), words: Vec::new() }
+    Request {
+        operation: operation(id),
+        changes,
+        directory_mode: 0o755,
+        restarting: Vec::new(),
+        steps: Vec::new(),
+        words: Vec::new(),
+    }
 }
 
 /// The transactions of a node, as the command line has them.

@@ -3,6 +3,7 @@
 //! Each request is a connection of its own, so an answer is always that of the process which runs now. Nothing goes
 //! through a load balancer unless the address is one's.
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::credential::Credential;
@@ -144,8 +145,22 @@ impl<'a> ApiServer<'a> {
     /// # Errors
     /// When there is no answer.
     pub fn raw(&self, method: &str, path: &str, content: Option<(&str, &[u8])>) -> Result<Response, NoAnswer> {
+        self.raw_with(method, path, &[("Accept", "application/json")], content)
+    }
+
+    /// The same with header lines of one's own, `Accept` among them.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub(super) fn raw_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        content: Option<(&str, &[u8])>,
+    ) -> Result<Response, NoAnswer> {
         let authorization = self.credential.authorization();
-        let mut headers = vec![("Accept", "application/json")];
+        let mut headers = headers.to_vec();
         headers.extend(authorization.as_ref().map(|value| ("Authorization", value.as_str())));
         let request = Request { method, path, headers: &headers, content };
         Ok(ask(self.node, &self.endpoint, Some(&self.tls), &request, self.limits)?)
@@ -154,6 +169,11 @@ impl<'a> ApiServer<'a> {
 
 /// The JSON of a success, the [`NoAnswer::Status`] of anything else.
 pub(super) fn json(answer: &Response) -> Result<Value, NoAnswer> {
+    read(answer)
+}
+
+/// The same, of which only what `T` has is kept: secrets in other fields are never copied.
+pub(super) fn read<T: DeserializeOwned>(answer: &Response) -> Result<T, NoAnswer> {
     if !(200..300).contains(&answer.status) {
         return Err(refusal(answer));
     }

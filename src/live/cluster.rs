@@ -68,13 +68,7 @@ impl ApiServer<'_> {
     pub fn who_am_i(&self) -> Result<User, NoAnswer> {
         let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
         let answer = self.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", &review)?;
-        let info = &answer["status"]["userInfo"];
-        let name = info["username"].as_str().ok_or_else(|| NoAnswer::Malformed("no username".to_owned()))?;
-        Ok(User {
-            name: name.to_owned(),
-            groups: texts(&info["groups"]),
-            credential_id: texts(&info["extra"]["authentication.kubernetes.io/credential-id"]).into_iter().next(),
-        })
+        user(&answer)
     }
 
     /// One node's state.
@@ -158,6 +152,17 @@ impl ApiServer<'_> {
             other => other.map(drop),
         }
     }
+}
+
+/// The user in the answer to a SelfSubjectReview.
+pub(super) fn user(answer: &Value) -> Result<User, NoAnswer> {
+    let info = &answer["status"]["userInfo"];
+    let name = info["username"].as_str().ok_or_else(|| NoAnswer::Malformed("no username".to_owned()))?;
+    Ok(User {
+        name: name.to_owned(),
+        groups: texts(&info["groups"]),
+        credential_id: texts(&info["extra"]["authentication.kubernetes.io/credential-id"]).into_iter().next(),
+    })
 }
 
 fn config_map_path(namespace: &str, name: Option<&str>) -> String {

@@ -183,7 +183,11 @@ impl<'a> Etcd<'a> {
     }
 
     fn ask(&self, request: &Request<'_>) -> Result<Response, NoAnswer> {
-        Ok(ask(self.node, &self.endpoint, Some(&self.tls), request, self.limits)?)
+        self.ask_within(request, self.limits)
+    }
+
+    pub(super) fn ask_within(&self, request: &Request<'_>, limits: Limits) -> Result<Response, NoAnswer> {
+        Ok(ask(self.node, &self.endpoint, Some(&self.tls), request, limits)?)
     }
 }
 

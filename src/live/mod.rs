@@ -6,15 +6,26 @@
 
 use crate::node::http::Unanswered;
 
+pub mod aggregation;
 pub mod api_server;
+pub mod authority_set;
+pub mod availability;
 pub mod cluster;
+pub mod cluster_info;
 pub mod component;
 pub mod credential;
 pub mod etcd;
+pub mod etcd_snapshot;
+pub mod holders;
 pub mod inventory;
+pub mod issued;
+mod list;
 pub mod places;
 pub mod proof;
 pub mod signing;
+pub mod token_holders;
+pub mod tokens;
+pub mod trust_copies;
 pub mod wait;
 
 /// The longest text of a server that is passed on (characters).

@@ -138,7 +138,7 @@ fn add_condition(object: &mut Value, condition: Value) -> Result<(), NoAnswer> {
     Ok(())
 }
 
-fn read(object: &Value) -> Result<SigningRequest, NoAnswer> {
+pub(super) fn read(object: &Value) -> Result<SigningRequest, NoAnswer> {
     let (metadata, spec) = (&object["metadata"], &object["spec"]);
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let encoded = |value: &Value, what: &str| {

@@ -45,14 +45,19 @@ pub fn until<T, E>(
             Err(refusal) if is_last => return Err(Stopped::Late(refusal)),
             Err(_) => {}
         }
-        let wake = (Instant::now() + pause).min(deadline);
-        while let Some(left) = wake.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-            if interrupt.is_asked() {
-                return Err(Stopped::Interrupted);
-            }
-            std::thread::sleep(left.min(GLANCE));
-        }
+        sleep(pause.min(deadline.saturating_duration_since(Instant::now())), interrupt);
         pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Lets `length` pass, less when somebody asks for a stop.
+pub fn sleep(length: Duration, interrupt: &Interrupt) {
+    let wake = Instant::now() + length;
+    while let Some(left) = wake.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        if interrupt.is_asked() {
+            return;
+        }
+        std::thread::sleep(left.min(GLANCE));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use kubepki::live::NoAnswer;
@@ -29,7 +30,7 @@ use crate::support::cluster::CLIENT;
 use crate::support::etcd::{Etcd as Servers, programs};
 use crate::support::kubernetes::ControlPlane;
 use crate::support::made::Made;
-use crate::support::process::free_ports;
+use crate::support::process::{free_ports, succeed};
 use crate::support::skip;
 
 const LIMITS: Limits = Limits { time: Duration::from_secs(60), size: 16 * 1024 * 1024 };
@@ -85,6 +86,21 @@ fn judge_etcd(program: &Path) {
     let served = at(0).at(endpoints[1].clone()).served().unwrap();
     let file = std::fs::read(first.pki("etcd/server.crt")).unwrap();
     assert_eq!(served, kubepki::live::credential::certificates(&file));
+
+    // A copy of its data is one for etcd's own tool.
+    let folder = tempfile::tempdir().unwrap();
+    let (copy, restored) = (folder.path().join("snapshot.db"), folder.path().join("data"));
+    std::fs::write(&copy, &*at(0).snapshot(LIMITS).unwrap()).unwrap();
+    let beside = program.with_file_name("etcdctl");
+    let tool = if beside.exists() { beside } else { "etcdctl".into() };
+    let version = succeed(Command::new(&tool).arg("version"));
+    // From etcd 3.6 on that is etcdutl's work.
+    if !version.contains("3.6") {
+        let mut command = Command::new(tool);
+        command.env("ETCDCTL_API", "3").args(["snapshot", "restore"]).arg(&copy).arg("--data-dir").arg(&restored);
+        succeed(&mut command);
+        assert!(restored.join("member/snap/db").exists());
+    }
 
     // One away: still a quorum, none to spare. Two away: none, and the last one says so itself.
     servers.stop_member(2);

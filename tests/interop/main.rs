@@ -6,6 +6,7 @@
 mod support;
 
 mod apiserver;
+mod between;
 mod check_expiry;
 mod credentials;
 mod discover;
@@ -15,6 +16,7 @@ mod http;
 mod kubeadm;
 mod kubectl;
 mod live;
+mod live_copies;
 mod openssl;
 mod rotate;
 mod verify;

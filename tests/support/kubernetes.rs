@@ -20,8 +20,8 @@ pub fn kubectl(test: &str) -> Option<PathBuf> {
 
 /// A control plane of one node.
 pub struct ControlPlane {
-    binaries: PathBuf,
-    kubernetes: PathBuf,
+    pub binaries: PathBuf,
+    pub kubernetes: PathBuf,
     folder: tempfile::TempDir,
     port: u16,
     /// Further options of the API server.
@@ -54,6 +54,11 @@ impl ControlPlane {
     pub fn restart_server(&mut self, etcd_trust: &str) {
         self.server = None;
         self.start_server(etcd_trust);
+    }
+
+    /// Stops the API server as a crash would.
+    pub fn stop_server(&mut self) {
+        self.server = None;
     }
 
     fn start_server(&mut self, etcd_trust: &str) {

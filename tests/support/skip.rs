@@ -13,6 +13,9 @@ pub fn skipped(test: &str, reason: &str) {
 /// What a control plane needs.
 pub const CONTROL_PLANE: &[&str] = &["etcd", "kube-apiserver", "kubectl"];
 
+/// What a control plane needs that signs requests and keeps copies of its CA.
+pub const MANAGED_CONTROL_PLANE: &[&str] = &["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"];
+
 /// The tool whose habits are compared with.
 pub const KUBEADM: &[&str] = &["kubeadm"];
 

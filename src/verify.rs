@@ -25,7 +25,7 @@ pub fn broken_promises(blueprint: &Blueprint, snapshot: &Snapshot) -> Vec<String
     let places: HashMap<&str, Places<'_>> =
         snapshot.nodes.iter().map(|node| (node.name.as_str(), node.places())).collect();
     let mut broken = Vec::new();
-    for (plan, file) in blueprint.changes() {
+    for (plan, file) in blueprint.ends() {
         let Some(there) = places.get(plan.node.as_str()) else { continue };
         let words = |what: String| format!("node {}: {}: {what}", plan.node, file.path.display());
         match there.at(&file.path) {

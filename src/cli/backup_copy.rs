@@ -27,7 +27,7 @@ pub fn folder(named: &Path) -> anyhow::Result<PathBuf> {
 pub fn copy(blueprint: &Blueprint, operation: &str, nodes: &[&dyn Node], folder: &Path) -> anyhow::Result<()> {
     let here = LocalNode::open("local", "/")?;
     let folder = folder.join(format!("kubepki-{operation}"));
-    for (plan, file) in blueprint.changes().filter(|(_, file)| file.action != FileAction::Created) {
+    for (plan, file) in blueprint.begins().filter(|(_, file)| file.action != FileAction::Created) {
         let node = nodes.iter().find(|node| node.name() == plan.node).context("a node of the plan is not there")?;
         let found = node.read(&[Query::File(file.path.clone())])?.into_iter().next();
         let Some(FoundState::File(bytes)) = found.map(|found| found.state) else {

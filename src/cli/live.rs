@@ -1,23 +1,29 @@
 //! What a rolling change needs to know of a live cluster: how its components are restarted, which run where, and how each
 //! proves that it is well.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::cluster_file::{ClusterFile, RestartStrategy};
 use super::rolling::Rolling;
 use super::session::Session;
-use super::target::{Extent, Place, Target, TargetNode};
+use super::target::{Extent, Place, Target, TargetArgs, TargetNode};
+use super::transactions::transactions;
+use crate::apply::copies::At;
 use crate::apply::journal::Journal;
 use crate::apply::sha256;
 use crate::error::{ExitCode, Failure};
 use crate::live::wait::{Stopped, until};
 use crate::node::{FoundState, Query};
 use crate::pki::layout::{Flavour, Role};
-use crate::plan::gates::{self, Gate};
+use crate::plan::gates::{self, Changed, Gate};
 use crate::plan::restart::{Manifest, Means, Strategy};
+use between::{Barriers, Letting};
 
+pub mod between;
+mod drain;
 mod proof;
+pub mod watch;
 
 /// The components of a control plane, in the order in which they depend on each other.
 const COMPONENTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
@@ -120,18 +126,75 @@ pub fn manifests(target: &Target) -> anyhow::Result<Vec<Manifest>> {
 pub fn rolling<'a>(
     session: &'a Session,
     target: &'a Target,
+    args: &'a TargetArgs,
     manifests: &'a [Manifest],
     parallel: Option<u16>,
+    letting: Letting,
 ) -> Rolling<'a> {
     let means = means(target.cluster.as_ref());
     let own = means.clone();
-    let prove = move |node: &TargetNode, journal: &Journal| {
-        let runs = |component: &str| runs(&own, manifests, node, component);
-        let reports = journal.operation.nodes.iter().filter(|report| report.name == node.node.name());
-        let gates = reports.flat_map(|report| gates::after(report, &runs));
+    let prove = move |node: &TargetNode, journal: &Journal, step: usize| {
+        let led = |component: &str| manifest_of(journal, component).is_some();
+        let runs = |component: &str| led(component) || runs(&own, manifests, node, component);
+        let gone: Vec<&str> = COMPONENTS.into_iter().filter(|name| is_stopped(node, journal, name)).collect();
+        let gates = gates::after(&changed(node, journal, step), &runs, &|component| gone.contains(&component));
         gates.into_iter().try_for_each(|gate| wait_for(session, target, node, &gate))
     };
-    Rolling { means, parallel: parallel.unwrap_or(WORKERS).into(), prove: Box::new(prove) }
+    let content = move |node: &TargetNode, journal: &Journal, path: &Path, at: At| {
+        let transactions = transactions(session, &journal.operation.command, args, node, &|_| ());
+        transactions.content(journal, &path.display().to_string(), at)
+    };
+    let barriers = Barriers::new(session, target, Box::new(content), letting);
+    Rolling {
+        means,
+        parallel: parallel.unwrap_or(WORKERS).into(),
+        prove: Box::new(prove),
+        before: Box::new(move |node, journal, step| drain::drain(session, target, node, journal, step)),
+        between: Box::new(move |moment, legs| barriers.between(moment, legs)),
+    }
+}
+
+/// What a step of a node has changed, forwards or back.
+fn changed<'j>(node: &TargetNode, journal: &'j Journal, step: usize) -> Changed<'j> {
+    let mut reports = journal.operation.nodes.iter().filter(|report| report.name == node.node.name());
+    let report = reports.next();
+    let name = |path: &str| {
+        let file = report.and_then(|report| report.files.iter().find(|file| file.path == path));
+        file.map_or("", |file| file.name.as_str())
+    };
+    let so_far = journal.changes.iter().filter(|entry| entry.step <= step);
+    let last = so_far.clone().rfind(|entry| !journal.restarting.contains(&entry.path));
+    let here = so_far.filter(|entry| entry.step == step);
+    let restarted = match journal.steps.get(step) {
+        Some(step) => step.restarts.iter().chain(&step.stops).map(String::as_str).collect(),
+        None => report.map(|report| report.restarts.iter().map(String::as_str).collect()).unwrap_or_default(),
+    };
+    Changed {
+        files: here.map(|entry| (entry.path.as_str(), name(&entry.path))).collect(),
+        restarted,
+        last: last.map(|entry| entry.path.as_str()),
+    }
+}
+
+/// The manifest of a component, where the operation changes it.
+fn manifest_of<'j>(journal: &'j Journal, component: &str) -> Option<&'j Path> {
+    let file = format!("{component}.yaml");
+    let mut paths = journal.restarting.iter().map(Path::new);
+    paths.find(|path| path.file_name().is_some_and(|name| *name == *file))
+}
+
+/// The text of a file of the node.
+fn text_of(node: &TargetNode, path: &Path) -> Option<String> {
+    let found = node.node.read(&[Query::File(path.to_owned())]).ok()?.into_iter().next()?;
+    let FoundState::File(content) = &found.state else { return None };
+    std::str::from_utf8(content).ok().map(str::to_owned)
+}
+
+/// Whether the operation has taken a component's manifest away and not brought it back yet.
+fn is_stopped(node: &TargetNode, journal: &Journal, component: &str) -> bool {
+    let Some(path) = manifest_of(journal, component) else { return false };
+    let found = node.node.read(&[Query::Metadata(path.to_owned())]).ok().and_then(|found| found.into_iter().next());
+    found.is_some_and(|found| matches!(found.state, FoundState::Missing))
 }
 
 /// Whether a component of the control plane has its place on the node.

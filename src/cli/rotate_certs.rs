@@ -9,7 +9,7 @@ use super::backup_copy;
 use super::candidates;
 use super::carry_out::Crew;
 use super::change::ChangeArgs;
-use super::live;
+use super::live::{self, between::Letting};
 use super::rolling::Resumed;
 use super::session::Session;
 use super::target::{Target, TargetArgs};
@@ -18,13 +18,14 @@ use crate::apply::journal::Journal;
 use crate::diagnose::{Policy, diagnose};
 use crate::error::{ExitCode, Failure};
 use crate::pki::algorithm::KeyAlgorithm;
+use crate::pki::layout::Role;
 use crate::pki::lifetime::{Lifetime, Threshold};
 use crate::pki::san::San;
-use crate::plan::blueprint::{Basis, Blueprint, KeySource};
 use crate::plan::operation::{NodeState, Operation, ProvisioningState};
 use crate::plan::restart::arrange;
 use crate::plan::rotate::scope::{Scope, Scopes};
 use crate::plan::rotate::{self, COMMAND, Request};
+use crate::plan::rounds::{self, Setting};
 use crate::verify;
 
 mod question;
@@ -109,9 +110,18 @@ pub struct RotateCertsArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     parallel: Option<u16>,
 
-    /// Keep old service-account keys valid for tokens signed before: they stay in sa.pub, behind the new one
+    /// How long tokens signed with the old service-account key stay valid. A running cluster waits that long before the old is
+    /// dropped, 0d drops it at once; with files alone the old keys stay in sa.pub, behind the new one
     #[arg(long, value_name = "LENGTH")]
     wait_for_tokens: Option<Lifetime>,
+
+    /// Let go of the old although something still needs it: tokens of pods, certificates that the cluster issued
+    #[arg(long)]
+    force: bool,
+
+    /// Rewrite kubeconfigs in home folders of the nodes, too
+    #[arg(long)]
+    update_kubeconfigs: bool,
 
     /// Finish what an interrupted run began
     #[arg(long = "continue", conflicts_with = "abort")]
@@ -121,7 +131,7 @@ pub struct RotateCertsArgs {
     #[arg(long)]
     abort: bool,
 
-    /// Return as soon as the operation is under way, where it takes long; `kubepki wait` waits for it
+    /// On a running cluster: return as soon as everything is staged and go on in the background; `kubepki wait` waits for it
     #[arg(long)]
     no_wait: bool,
 
@@ -142,10 +152,12 @@ fn rotate_certs(args: &RotateCertsArgs, session: &Session) -> anyhow::Result<Exi
     let manifests = if is_live { live::manifests(&target)? } else { Vec::new() };
     let mut crew = Crew::new(session, &target, &args.target, COMMAND);
     if is_live {
-        crew = crew.rolling(live::rolling(session, &target, &manifests, args.parallel), session.words.clone());
+        let letting = Letting { force: args.force, wait_for_tokens: args.wait_for_tokens };
+        let rolling = live::rolling(session, &target, &args.target, &manifests, args.parallel, letting);
+        crew = crew.rolling(rolling, session.words.clone()).detached(args.no_wait);
     }
     if args.resume || args.abort {
-        match recover(args, session, &crew)? {
+        match recover(args, session, &crew, is_live.then_some(&target))? {
             Next::Ended(code) => return Ok(code),
             Next::Again(words) => return again(args, &words, session),
         }
@@ -164,13 +176,8 @@ fn rotate_certs(args: &RotateCertsArgs, session: &Session) -> anyhow::Result<Exi
     request.reach = sight::reach(&target, &args.target.place, &snapshot)?;
     request.restarts = is_live;
     let mut blueprint = rotate::plan(&snapshot, &request, session.now)?;
-    if is_live && replaces_shared(&blueprint) {
-        if target.nodes.len() > 1 {
-            return Err(refuse_shared());
-        }
-        // The only node there is: its people restart what has to be restarted.
-        request.restarts = false;
-        crew = crew.at_once();
+    if is_live && rounds::are_needed(&blueprint) {
+        request.rounds = true;
         blueprint = rotate::plan(&snapshot, &request, session.now)?;
     }
     blueprint.warnings.extend(sight::uncovered(&target, &blueprint)?);
@@ -183,8 +190,19 @@ fn rotate_certs(args: &RotateCertsArgs, session: &Session) -> anyhow::Result<Exi
     }
     if request.restarts {
         let means = live::means(target.cluster.as_ref());
-        for (node, component, reason) in arrange(&mut blueprint, &means, &manifests, &operation_id(session.now)?) {
-            blueprint.next_steps.insert(0, format!("on {node}: restart {component} ({reason})"));
+        let roles: Vec<(String, Role)> =
+            target.nodes.iter().map(|node| (node.node.name().to_owned(), node.role)).collect();
+        let stamp = operation_id(session.now)?;
+        let setting = Setting { roles: &roles, means: &means, manifests: &manifests, stamp: &stamp };
+        if request.rounds {
+            refuse_unfit(&rounds::obstacles(&snapshot, &manifests, session.now))?;
+            rounds::arrange(&mut blueprint, &setting)?;
+        } else if rounds::needs_steps(&blueprint, &setting) {
+            rounds::in_steps(&mut blueprint, &setting)?;
+        } else {
+            for (node, component, reason) in arrange(&mut blueprint, &means, &manifests, &stamp) {
+                blueprint.next_steps.insert(0, format!("on {node}: restart {component} ({reason})"));
+            }
         }
     }
     let question = question(&blueprint, request.restarts);
@@ -196,9 +214,15 @@ fn rotate_certs(args: &RotateCertsArgs, session: &Session) -> anyhow::Result<Exi
         live::refuse_unwell(session, &target, &manifests)?;
     }
     let crew = crew.with_copies_in(args.backup_dir.as_deref().map(backup_copy::folder).transpose()?);
-    let Some(operation) = crew.carry_out(&args.change, &blueprint, &question)? else {
+    let probe = if is_live && !args.change.what_if { live::watch::availability(&target) } else { None };
+    let Some(mut operation) = crew.carry_out(&args.change, &blueprint, &question)? else {
         return Ok(ExitCode::Done);
     };
+    if operation.provisioning_state == ProvisioningState::CertificateRotating {
+        session.result(&operation)?;
+        return Ok(ExitCode::Done);
+    }
+    operation.unavailability_seconds = probe.map(|probe| probe.finish().unavailable.as_secs_f64());
     let after = sight::observe(&target, session).map_err(|error| {
         error.context(
             Failure::partial("everything was written, but cannot be looked at").hint("`kubepki show` looks again"),
@@ -270,6 +294,8 @@ impl RotateCertsArgs {
             wait_for_tokens: self.wait_for_tokens.filter(|length| !length.duration().is_zero()),
             reach: rotate::Reach::default(),
             restarts: false,
+            update_kubeconfigs: self.update_kubeconfigs,
+            rounds: false,
         })
     }
 }
@@ -282,7 +308,14 @@ enum Next {
 }
 
 /// `--continue` and `--abort`.
-fn recover(args: &RotateCertsArgs, session: &Session, crew: &Crew<'_>) -> anyhow::Result<Next> {
+fn recover(
+    args: &RotateCertsArgs,
+    session: &Session,
+    crew: &Crew<'_>,
+    running: Option<&Target>,
+) -> anyhow::Result<Next> {
+    let running = if crew.unfinished()?.is_some() { running } else { None };
+    let probe = running.and_then(live::watch::availability);
     let outcome = if args.abort {
         crew.abort(false)?
     } else {
@@ -292,7 +325,10 @@ fn recover(args: &RotateCertsArgs, session: &Session, crew: &Crew<'_>) -> anyhow
         }
     };
     match outcome {
-        Some(operation) => session.result(&operation)?,
+        Some(mut operation) => {
+            operation.unavailability_seconds = probe.map(|probe| probe.finish().unavailable.as_secs_f64());
+            session.result(&operation)?;
+        }
         None => session.ui.status(if args.abort {
             "no rotation is unfinished here: nothing to take back"
         } else {
@@ -335,26 +371,13 @@ fn again(args: &RotateCertsArgs, words: &[String], session: &Session) -> anyhow:
     rotate_certs(&asked, session)
 }
 
-/// Whether something changes that all nodes share.
-fn replaces_shared(blueprint: &Blueprint) -> bool {
-    let is_certified = |id: &str| blueprint.certificates.iter().any(|plan| plan.key == id);
-    let makes_token_key =
-        blueprint.keys.iter().any(|key| matches!(key.source, KeySource::New(_)) && !is_certified(&key.id));
-    let is_authority = |basis: &Basis| match basis {
-        Basis::Renewal { old, .. } => old.is_ca(),
-        Basis::Authority { .. } => true,
-        Basis::Leaf { .. } => false,
-    };
-    makes_token_key || blueprint.certificates.iter().any(|plan| is_authority(&plan.basis))
-}
-
-fn refuse_shared() -> anyhow::Error {
-    Failure::failed(
-        "certificate authorities and service-account keys of a running cluster with several nodes are not replaced by this \
-         version: it would have to be done in several rounds",
-    )
-    .hint("renew what each node has of its own with --only leaf")
-    .into()
+fn refuse_unfit(obstacles: &[String]) -> anyhow::Result<()> {
+    if obstacles.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::failed(format!("the cluster is not fit for a rotation in rounds:\n  {}", obstacles.join("\n  ")))
+        .hint("put that right first; `kubepki rotate-certs --only leaf` renews certificates that end soon")
+        .into())
 }
 
 /// Marks an operation that had nothing to do as done.

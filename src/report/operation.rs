@@ -49,6 +49,7 @@ impl Report for Operation {
                 view = view.line(Cell::toned(format!("Node {}: {error}", node.name), Tone::Bad));
             }
         }
+        view = self.rounds(view);
         if let Some(seconds) = self.unavailability_seconds {
             view = view.line(format!("API unavailable for {seconds:.1} s"));
         }
@@ -58,6 +59,29 @@ impl Report for Operation {
 }
 
 impl Operation {
+    /// What happens in which round, where there are several.
+    fn rounds(&self, view: View) -> View {
+        let mut table = Table::new(["ROUND", "TOOK", "NODE", "FILES", "RESTARTS"]).dispensable(["TOOK"]);
+        for phase in &self.phases {
+            let took = phase.started_at.zip(phase.ended_at).map(|(from, to)| time_text::duration(to - from));
+            for (index, node) in phase.nodes.iter().enumerate() {
+                let first = |text: &str| if index == 0 { text.into() } else { Cell::from("") };
+                table.push([
+                    first(&phase.name),
+                    first(took.as_deref().unwrap_or("")),
+                    node.name.as_str().into(),
+                    node.files.len().to_string().into(),
+                    node.restarts.join(", ").into(),
+                ]);
+            }
+        }
+        if table.is_empty() {
+            view
+        } else {
+            view.titled("Rounds, each done on every node before the next begins", table.without_blank_columns())
+        }
+    }
+
     /// One line: where the operation stands and how many files on how many nodes it is about.
     fn summary(&self) -> Cell {
         let files = self.nodes.iter().flat_map(|node| &node.files);

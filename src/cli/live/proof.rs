@@ -39,6 +39,7 @@ pub(super) fn look(target: &Target, node: &TargetNode, gate: &Gate, now: OffsetD
         Gate::Serves { component, path } => serves(node, *component, path),
         Gate::ApiReady => own_server(node, |server| server.ready()),
         Gate::EtcdHealthy => etcd(node),
+        Gate::Stopped { component } => stopped(node, component),
         Gate::Started { component, since } => started(target, node, component, since, now),
         Gate::Led { component } => led(node, component, now),
         Gate::NodeReady => ready(node, now),
@@ -82,7 +83,7 @@ fn own_address(node: &TargetNode) -> Option<String> {
     node.node.facts().ok()?.addresses.first().map(ToString::to_string)
 }
 
-fn etcd(node: &TargetNode) -> Result<(), String> {
+pub(super) fn etcd(node: &TargetNode) -> Result<(), String> {
     let listener = places(node)?.etcd.ok_or("there is no etcd on this node")?;
     let folder = node.layout.pki_dir.join("etcd");
     let credential = Credential::read_pair(&*node.node, &folder.join("healthcheck-client"), &folder.join("ca.crt"))?;
@@ -130,6 +131,18 @@ fn started(target: &Target, node: &TargetNode, name: &str, since: &Path, now: Of
         return Ok(());
     }
     Err(format!("its process runs since {}, its files are of {changed}", running.started_at))
+}
+
+/// Whether the component's port takes no connections any more.
+fn stopped(node: &TargetNode, name: &str) -> Result<(), String> {
+    let component = Component::ALL.into_iter().find(|one| one.name() == name);
+    let places = places(node)?;
+    let listener = component.and_then(|component| places.of(component));
+    let endpoint = &listener.ok_or_else(|| format!("nobody knows where {name} listens"))?.endpoint;
+    match node.node.dial(&endpoint.host, endpoint.port, LIMIT) {
+        Ok(_) => Err(format!("port {} still takes connections", endpoint.port)),
+        Err(_) => Ok(()),
+    }
 }
 
 fn led(node: &TargetNode, component: &str, now: OffsetDateTime) -> Result<(), String> {
@@ -184,7 +197,7 @@ fn as_kubelet<T>(
 }
 
 /// An administrator's credential: of the node itself, else of another one of the target.
-fn administrator(target: &Target, node: &TargetNode) -> Option<Credential> {
+pub(super) fn administrator(target: &Target, node: &TargetNode) -> Option<Credential> {
     let others = target.nodes.iter().filter(|one| one.role == Role::ControlPlane);
     std::iter::once(node).chain(others).find_map(own_administrator)
 }
@@ -194,12 +207,12 @@ fn own_administrator(node: &TargetNode) -> Option<Credential> {
     ["admin.conf", "super-admin.conf"].iter().find_map(|name| Credential::read(&*node.node, &folder.join(name)).ok())
 }
 
-fn no_administrator() -> String {
+pub(super) fn no_administrator() -> String {
     "there is no admin.conf to ask with".to_owned()
 }
 
 /// Where the node's components listen. What has files there and no manifest listens where kubeadm would have it.
-fn places(node: &TargetNode) -> Result<Places, String> {
+pub(super) fn places(node: &TargetNode) -> Result<Places, String> {
     let nothing = Path::new("/");
     let kubernetes = node.layout.kubernetes_dir.as_deref().unwrap_or(nothing);
     let kubelet = node.layout.kubelet_dir.as_deref().unwrap_or(nothing);
@@ -238,7 +251,7 @@ fn clock(node: &TargetNode, now: OffsetDateTime) -> Result<OffsetDateTime, Strin
     node.node.facts().map(|facts| now + facts.clock_skew).map_err(|error| format!("{error:#}"))
 }
 
-fn read(node: &TargetNode, query: Query) -> Result<Found, String> {
+pub(super) fn read(node: &TargetNode, query: Query) -> Result<Found, String> {
     let found = node.node.read(&[query]).map_err(|error| format!("{error:#}"))?;
     found.into_iter().next().ok_or_else(|| "nothing was read".to_owned())
 }

@@ -29,7 +29,7 @@ pub(super) fn question(blueprint: &Blueprint, restarts_itself: bool) -> String {
     }
     let is_changed = |action| action != FileAction::Unchanged;
     let nodes = blueprint.nodes.iter().filter(|node| node.files.iter().any(|file| is_changed(file.action)));
-    let files = counted(blueprint.changes().count(), "file");
+    let files = counted(blueprint.ends().count(), "file");
     let restarts = blueprint.nodes.iter().any(|node| !node.restarts.is_empty());
     let cost = match (restarts, authorities.is_empty()) {
         (true, _) if restarts_itself => " Components are restarted, one node after another.",

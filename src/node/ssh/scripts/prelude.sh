@@ -1,6 +1,7 @@
 # Opens every script: a predictable shell, how data comes in and how answers go out.
 # Data comes on standard input only, one value a line, in the %b notation of printf.
 LC_ALL=C TZ=UTC0
+login_path=$PATH
 PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin:/run/current-system/sw/bin
 export LC_ALL TZ PATH
 unset CDPATH POSIXLY_CORRECT

@@ -1,0 +1,48 @@
+//! An API server that is about to end takes no new connections for a moment.
+//!
+//! kube-apiserver without `--shutdown-delay-duration` (kubeadm sets none) stops answering as soon as it is told to end, and
+//! whoever has just connected gets an error. So its process may open no more files for a second before that (prlimit(1),
+//! util-linux): connections wait in the kernel's queue before any TLS, load balancers see that and go elsewhere, requests
+//! under way are answered. Without a second API server there is nowhere to go, so nothing is done.
+
+use crate::apply::journal::Journal;
+use crate::cli::session::Session;
+use crate::cli::target::{Target, TargetNode};
+use crate::pki::layout::Role;
+
+/// The component.
+const API_SERVER: &str = "kube-apiserver";
+
+/// Takes the limit away again after half a minute, should the process still be there then. The second is what a load
+/// balancer needs to look twice, if it looks every half second.
+const DRAIN: &str = r#"
+of_it() { [ "$(cat "/proc/$1/comm" 2>/dev/null)" = kube-apiserver ]; }
+for process in $(pidof kube-apiserver); do
+  of_it "$process" || continue
+  before=$(prlimit --pid "$process" --nofile --output SOFT --noheadings | tr -d ' ') || continue
+  prlimit --pid "$process" --nofile=3: || continue
+  ( sleep 30; of_it "$process" && prlimit --pid "$process" --nofile="$before": ) </dev/null >/dev/null 2>&1 &
+done
+sleep 1
+"#;
+
+/// Before a step of a node that ends its API server. What goes wrong is no error: the step would end it anyway.
+pub(super) fn drain(session: &Session, target: &Target, node: &TargetNode, journal: &Journal, step: usize) {
+    let Some(planned) = journal.steps.get(step) else { return };
+    let ends = planned.stops.iter().chain(&planned.restarts).any(|component| component == API_SERVER);
+    let others = target.nodes.iter().filter(|other| other.role == Role::ControlPlane).count() > 1;
+    if !ends || !others || super::is_stopped(node, journal, API_SERVER) || waits_by_itself(node, journal) {
+        return;
+    }
+    let name = node.node.name();
+    session.ui.step(&format!("{name}: kube-apiserver takes no new connections for a moment before it ends"));
+    if let Err(error) = node.node.run(DRAIN) {
+        session.ui.debug(&format!("{name}: it could not be told to: {error:#}"));
+    }
+}
+
+/// Whether the API server goes on answering for a while after it was told to end.
+fn waits_by_itself(node: &TargetNode, journal: &Journal) -> bool {
+    let Some(path) = super::manifest_of(journal, API_SERVER) else { return false };
+    super::text_of(node, path).is_some_and(|text| text.contains("--shutdown-delay-duration="))
+}

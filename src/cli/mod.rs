@@ -35,6 +35,7 @@ pub mod target;
 pub mod transactions;
 pub mod verify;
 pub mod version;
+pub mod wait;
 
 use session::Session;
 
@@ -92,6 +93,7 @@ pub enum Command {
     Show(show::ShowArgs),
     Verify(Box<verify::VerifyArgs>),
     Version(version::VersionArgs),
+    Wait(wait::WaitArgs),
 }
 
 impl Command {
@@ -104,7 +106,8 @@ impl Command {
             | Self::List(_)
             | Self::Show(_)
             | Self::Verify(_)
-            | Self::Version(_) => false,
+            | Self::Version(_)
+            | Self::Wait(_) => false,
         }
     }
 
@@ -123,6 +126,7 @@ impl Command {
             Self::Show(args) => show::run(args, session),
             Self::Verify(args) => verify::run(args, session),
             Self::Version(args) => version::run(args, session),
+            Self::Wait(args) => wait::run(args, session),
         }
     }
 }
@@ -155,7 +159,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let words = words_of(&arguments, &cli.command);
-    cli.command.run(&mut Session::start(ui.clone()).asked_with(words)).unwrap_or_else(|error| {
+    let line = arguments.into_iter().skip(1).collect();
+    cli.command.run(&mut Session::start(ui.clone()).asked_with(words, line)).unwrap_or_else(|error| {
         ui.error(&error);
         error::exit_code(&error)
     })

@@ -2,6 +2,7 @@
 //!
 //! The clock is read here, once, and nowhere else: everything a run does and says refers to the same moment.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -26,6 +27,8 @@ pub struct Session {
     pub interrupt: Interrupt,
     /// The words of the command line after the program's name.
     pub words: Vec<String>,
+    /// The same as they were given, whatever the environment says besides.
+    pub line: Vec<OsString>,
     /// When `now` was read, to count on from there.
     began: Instant,
 }
@@ -44,13 +47,13 @@ impl Session {
     pub fn start(ui: Ui) -> Self {
         let now = OffsetDateTime::now_utc();
         let now = now.replace_nanosecond(0).unwrap_or(now);
-        Self { now, ui, interrupt: Interrupt::default(), words: Vec::new(), began: Instant::now() }
+        Self { now, ui, interrupt: Interrupt::default(), words: Vec::new(), line: Vec::new(), began: Instant::now() }
     }
 
     /// The same run, asked for with these words.
     #[must_use]
-    pub fn asked_with(self, words: Vec<String>) -> Self {
-        Self { words, ..self }
+    pub fn asked_with(self, words: Vec<String>, line: Vec<OsString>) -> Self {
+        Self { words, line, ..self }
     }
 
     /// The time at this moment, counted on from `now`: for waits, which are about other machines' times.

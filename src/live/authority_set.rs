@@ -56,6 +56,16 @@ impl AuthoritySet {
         Self(self.0.union(&others.0).cloned().collect())
     }
 
+    /// Whether one of them is, or is another certificate of, an authority that is among `others` too: renewed with the key it
+    /// had, an authority has several.
+    pub fn is_akin_to(&self, others: &Self) -> bool {
+        let others_of = others.certificates();
+        let is_same = |one: &Certificate, other: &Certificate| {
+            one.subject().der() == other.subject().der() && one.certifies(other.public_key())
+        };
+        self.meets(others) || self.certificates().iter().any(|one| others_of.iter().any(|other| is_same(one, other)))
+    }
+
     /// Those that have not expired at `now`; what cannot be read stays.
     #[must_use]
     pub fn unexpired(&self, now: OffsetDateTime) -> Self {
@@ -115,5 +125,24 @@ mod tests {
         assert_eq!(of(&[]).to_string(), "no certificate");
         assert_eq!(of(&["x"]).to_string(), "an unreadable certificate");
         assert_eq!(of(&["x"]).unexpired(OffsetDateTime::UNIX_EPOCH), of(&["x"]));
+    }
+
+    #[test]
+    fn a_certificate_of_the_same_key_is_of_the_same_authority() {
+        use crate::pki::algorithm::KeyAlgorithm;
+        use crate::pki::issue::Template;
+        use crate::pki::name::Name;
+        use crate::pki::private_key::PrivateKey;
+        use time::macros::datetime;
+
+        let [one, other] = [(); 2].map(|()| PrivateKey::generate(KeyAlgorithm::EcdsaP256).expect("random numbers"));
+        let authority = |key: &PrivateKey| -> AuthoritySet {
+            let validity = (datetime!(2026-01-01 0:00 UTC), datetime!(2036-01-01 0:00 UTC));
+            let template = Template::authority(Name::new("kubernetes", &[]), &[], key.public_key(), validity);
+            [template.self_sign(key).expect("its own key").der().to_vec()].into_iter().collect()
+        };
+        let (first, renewed, stranger) = (authority(&one), authority(&one), authority(&other));
+        assert!(!first.meets(&renewed) && first.is_akin_to(&renewed));
+        assert!(!first.is_akin_to(&stranger) && !first.is_akin_to(&AuthoritySet::default()));
     }
 }

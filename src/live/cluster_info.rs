@@ -45,7 +45,7 @@ impl ApiServer<'_> {
     }
 
     /// Makes `cluster-info` tell of exactly the certificates `wanted` (DER, in that order), if it tells of one of `ours`
-    /// now.
+    /// now, or of another certificate of the same authority.
     ///
     /// # Errors
     /// When it is not changed, or its text is no kubeconfig.
@@ -96,7 +96,7 @@ fn exchanged(text: &str, wanted: &[Vec<u8>], ours: &AuthoritySet) -> Result<Resu
     let clusters = clusters(text)?;
     let wanted_set: AuthoritySet = wanted.iter().cloned().collect();
     let known = ours.with(&wanted_set);
-    let own: Vec<&(String, AuthoritySet)> = clusters.iter().filter(|(_, set)| set.meets(&known)).collect();
+    let own: Vec<&(String, AuthoritySet)> = clusters.iter().filter(|(_, set)| set.is_akin_to(&known)).collect();
     if own.is_empty() {
         let all = clusters.iter().fold(AuthoritySet::default(), |all, (_, set)| all.with(set));
         return Ok(Err(Rewritten::Foreign(all)));

@@ -69,10 +69,10 @@ impl<'a> Barriers<'a> {
     /// Exit code 6 when somebody still needs what would be dropped, with a list; 130 when interrupted; else when something
     /// is not proven in time, with node, question and answer.
     pub fn between(&self, moment: Moment, legs: &[(&TargetNode, Journal)]) -> anyhow::Result<()> {
-        let is_ours = match moment {
+        let is_round = match moment {
             Moment::Before(phase) | Moment::After(phase) | Moment::TakenBack(phase) => phase != Phase::Renew,
         };
-        if !is_ours {
+        if !is_round && !legs.iter().any(|(_, journal)| renews_authority(journal)) {
             return Ok(());
         }
         let material = Material::of(legs, &*self.content)?;
@@ -102,8 +102,16 @@ impl<'a> Barriers<'a> {
                 self.still_well(&round)
             }
             Moment::TakenBack(Phase::TrustBoth) => trusted::take_back(&round),
+            Moment::After(Phase::Renew) => match &round.material.cluster {
+                Some(exchange) => copies::cluster_info(&round, exchange, &exchange.end),
+                None => Ok(()),
+            },
+            Moment::TakenBack(Phase::Renew) => match &round.material.cluster {
+                Some(exchange) => copies::cluster_info(&round, exchange, &exchange.start),
+                None => Ok(()),
+            },
             Moment::TakenBack(_) => round.etcd_healthy(),
-            Moment::Before(_) | Moment::After(Phase::Renew) => Ok(()),
+            Moment::Before(_) => Ok(()),
         }
     }
 
@@ -139,6 +147,11 @@ impl<'a> Barriers<'a> {
             copies::none_left(&new, "API", "away")
         })
     }
+}
+
+/// Whether an operation without rounds changes an authority's certificate: its key stays, so nothing else has to follow.
+fn renews_authority(journal: &Journal) -> bool {
+    journal.changes.iter().any(|entry| entry.path.ends_with("/ca.crt"))
 }
 
 impl std::fmt::Debug for Barriers<'_> {

@@ -13,8 +13,8 @@ use crate::report::text::counted;
 /// So many names are told of a list.
 const SHOWN: usize = 5;
 
-/// Makes `cluster-info` tell of `wanted` (DER), and waits until every namespace and token Secret has it too.
-pub(super) fn cluster_authority(round: &Round<'_>, exchange: &Exchange, wanted: &[Vec<u8>]) -> anyhow::Result<()> {
+/// Makes `cluster-info` tell of `wanted` (DER).
+pub(super) fn cluster_info(round: &Round<'_>, exchange: &Exchange, wanted: &[Vec<u8>]) -> anyhow::Result<()> {
     let (ours, wanted_set) = (exchange.all(), set(wanted));
     let foreign: Cell<Option<AuthoritySet>> = Cell::new(None);
     round.anywhere(&format!("cluster-info tells of {wanted_set}"), &|api| {
@@ -30,6 +30,13 @@ pub(super) fn cluster_authority(round: &Round<'_>, exchange: &Exchange, wanted: 
             "cluster-info in kube-public tells of {found}, not of this cluster's CA: it was left as it is"
         ));
     }
+    Ok(())
+}
+
+/// Makes `cluster-info` tell of `wanted` (DER), and waits until every namespace and token Secret has it too.
+pub(super) fn cluster_authority(round: &Round<'_>, exchange: &Exchange, wanted: &[Vec<u8>]) -> anyhow::Result<()> {
+    cluster_info(round, exchange, wanted)?;
+    let wanted_set = set(wanted);
     round.anywhere("kube-root-ca.crt is right in every namespace", &|api| {
         let missing = api.namespaces_not_trusting(&wanted_set).map_err(|error| error.to_string())?;
         none_left(&missing, "namespace", "without exactly that")

@@ -1,7 +1,7 @@
 //! After the last round: the old is trusted nowhere any more, which those who trusted it say themselves.
 
 use super::copies;
-use super::kubelets::{client as kubelet_client, each, speaks_plainly};
+use super::kubelets::{client as kubelet_client, each, serves_nobody};
 use super::material::At;
 use super::round::{LIMITS, Round, refused};
 use crate::live::component::Component;
@@ -43,7 +43,7 @@ fn old_is_refused(round: &Round<'_>) -> anyhow::Result<()> {
             each(round, &|node, listener| {
                 round.wait(node.node.name(), "the kubelet refuses client certificates of the old CA", || {
                     let verdict = show(&*node.node, Component::Kubelet, &listener.endpoint, &old, LIMITS);
-                    if verdict.accepted.is_none() && speaks_plainly(node, listener) {
+                    if serves_nobody(&verdict, node, listener) {
                         return Ok(());
                     }
                     refused(verdict)

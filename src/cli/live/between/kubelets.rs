@@ -57,18 +57,27 @@ pub(super) fn each(
     done.into_iter().collect()
 }
 
-/// Shows a credential to a kubelet. One that speaks no TLS accepts whoever comes.
+/// What Go's TLS says when a server has no certificate, as a kubelet whose request for one nobody has approved.
+const NO_CERTIFICATE: &str = "refused the handshake: InternalError";
+
+/// Shows a credential to a kubelet. One that speaks no TLS accepts whoever comes; one without a certificate serves nobody, and
+/// reads its trust from the same file whenever it has one.
 pub(super) fn ask_kubelet(round: &Round<'_>, node: &TargetNode, listener: &Listener, client: &Credential) -> Verdict {
     let verdict = show(&*node.node, Component::Kubelet, &listener.endpoint, client, LIMITS);
-    if verdict.accepted.is_none() && speaks_plainly(node, listener) {
+    if serves_nobody(&verdict, node, listener) {
         round.session.ui.debug(&format!("{}: its kubelet speaks no TLS, so it was not asked", node.node.name()));
         return Verdict { accepted: Some(true), reason: "no TLS".to_owned() };
     }
     verdict
 }
 
+/// Whether a kubelet cannot be asked for a verdict, because it has no certificate or no TLS.
+pub(super) fn serves_nobody(verdict: &Verdict, node: &TargetNode, listener: &Listener) -> bool {
+    verdict.reason.contains(NO_CERTIFICATE) || verdict.accepted.is_none() && speaks_plainly(node, listener)
+}
+
 /// Whether a kubelet answers without TLS. One with TLS says that it was asked wrongly (400).
-pub(super) fn speaks_plainly(node: &TargetNode, listener: &Listener) -> bool {
+fn speaks_plainly(node: &TargetNode, listener: &Listener) -> bool {
     let answer = ask(&*node.node, &listener.endpoint, None, &Request::get("/healthz"), LIMITS);
     answer.is_ok_and(|answer| answer.status != 400)
 }

@@ -210,19 +210,29 @@ fn runs(means: &Means, manifests: &[Manifest], node: &TargetNode, component: &st
 /// # Errors
 /// When it does not in time; then the words are those of the last look.
 fn wait_for(session: &Session, target: &Target, node: &TargetNode, gate: &Gate) -> anyhow::Result<()> {
-    let name = node.node.name();
-    session.ui.step(&format!("{name}: waiting until {gate}"));
-    let look = || {
-        proof::look(target, node, gate, session.by_now())
-            .inspect_err(|reason| session.ui.debug(&format!("{name}: not yet: {reason}")))
-    };
+    let hint = "look at the component's log on that node; the next node was not touched";
+    wait_until(session, node.node.name(), &gate.to_string(), hint, || proof::look(target, node, gate, session.by_now()))
+}
+
+/// Waits until `look` says yes. `whom` is a node's name, or `cluster`.
+///
+/// # Errors
+/// When it does not in time: with `whom`, `what` and the last refusal. 130 when interrupted.
+fn wait_until(
+    session: &Session,
+    whom: &str,
+    what: &str,
+    hint: &str,
+    mut look: impl FnMut() -> Result<(), String>,
+) -> anyhow::Result<()> {
+    session.ui.step(&format!("{whom}: waiting until {what}"));
+    let look = || look().inspect_err(|reason| session.ui.debug(&format!("{whom}: not yet: {what}: {reason}")));
     match until(Instant::now() + PATIENCE, &session.interrupt, look) {
         Ok(()) => Ok(()),
-        Err(Stopped::Interrupted) => Err(Failure::new(ExitCode::Interrupted, format!("{name}: interrupted")).into()),
+        Err(Stopped::Interrupted) => Err(Failure::new(ExitCode::Interrupted, format!("{whom}: interrupted")).into()),
         Err(Stopped::Late(reason)) => {
-            Err(Failure::failed(format!("{name}: not within {} s: {gate}: {reason}", PATIENCE.as_secs()))
-                .hint("look at the component's log on that node; the next node was not touched")
-                .into())
+            let message = format!("{whom}: not within {} s: {what}: {reason}", PATIENCE.as_secs());
+            Err(Failure::failed(message).hint(hint).into())
         }
     }
 }

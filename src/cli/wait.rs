@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 use super::session::Session;
 use super::state::{last_operations, overall};
 use super::target::{Target, TargetArgs};
+use crate::apply::transaction::ways_out;
 use crate::error::{ExitCode, Failure};
 use crate::live::wait::sleep;
-use crate::plan::operation::ProvisioningState;
+use crate::plan::operation::{PhaseReport, ProvisioningState};
+use crate::plan::phase::Phase;
 
 /// Wait until the running operation has ended
 ///
@@ -44,6 +46,8 @@ pub fn run(args: &WaitArgs, session: &mut Session) -> anyhow::Result<ExitCode> {
         if overall(&operations) == ProvisioningState::Failed {
             let words = args.target.words();
             let command = format!("kubepki {}{}{words}", operation.command, if words.is_empty() { "" } else { " " });
+            let drop_old = |phase: &PhaseReport| phase.name == Phase::DropOld.name() && phase.started_at.is_some();
+            let is_late = operation.phases.iter().any(drop_old);
             let error =
                 operations.iter().flat_map(|(_, operation)| &operation.nodes).find_map(|node| node.error.clone());
             let reason = error.map(|error| format!(": {error}")).unwrap_or_default();
@@ -51,7 +55,7 @@ pub fn run(args: &WaitArgs, session: &mut Session) -> anyhow::Result<ExitCode> {
                 "operation {} has stopped and is not finished{reason}",
                 operation.id
             ))
-            .hint(format!("`{command} --continue` finishes it, `{command} --abort` takes it back"))
+            .hint(ways_out(&command, !is_late))
             .into());
         }
         let phase =

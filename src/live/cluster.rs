@@ -1,7 +1,7 @@
 //! What a cluster's API says that a rotation has to know: who somebody is, whether nodes are ready, whose lease it is,
 //! and notes kept in config maps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -9,6 +9,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::NoAnswer;
 use super::api_server::{ApiServer, Patch, segment};
+use super::list::PAGE;
 
 /// Whom the API server takes somebody for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,8 +85,16 @@ impl ApiServer<'_> {
     /// # Errors
     /// When the server does not say.
     pub fn nodes(&self) -> Result<Vec<NodeStatus>, NoAnswer> {
-        let list = self.get("/api/v1/nodes")?;
-        Ok(list["items"].as_array().into_iter().flatten().map(node_status).collect())
+        let objects: Vec<Value> = self.list("/api/v1/nodes", PAGE)?;
+        Ok(objects.iter().map(node_status).collect())
+    }
+
+    /// The names of the nodes that are Ready.
+    ///
+    /// # Errors
+    /// When the server does not say.
+    pub fn ready_nodes(&self) -> Result<BTreeSet<String>, NoAnswer> {
+        Ok(self.nodes()?.into_iter().filter(|node| node.ready).map(|node| node.name).collect())
     }
 
     /// A lease: a node's ([`NODE_LEASES`]) or a component's ([`COMPONENT_LEASES`]).
@@ -138,17 +147,6 @@ impl ApiServer<'_> {
             Err(error) if error.status() == Some(409) => {
                 self.patch(&config_map_path(namespace, Some(name)), Patch::Merge, &json!({"data": texts})).map(drop)
             }
-            other => other.map(drop),
-        }
-    }
-
-    /// Deletes a config map; none there is fine.
-    ///
-    /// # Errors
-    /// When it is not deleted.
-    pub fn delete_config_map(&self, namespace: &str, name: &str) -> Result<(), NoAnswer> {
-        match self.delete(&config_map_path(namespace, Some(name))) {
-            Err(error) if error.is_not_found() => Ok(()),
             other => other.map(drop),
         }
     }

@@ -44,31 +44,19 @@ impl ApiServer<'_> {
     pub fn holders_of(&self, authorities: &AuthoritySet) -> Result<Holders, NoAnswer> {
         let mut holders = Holders::default();
         let admission = "/apis/admissionregistration.k8s.io/v1";
-        let fingerprints = Wanted(authorities);
-        self.look::<Webhooks>(
-            "ValidatingWebhookConfiguration",
-            &format!("{admission}/validatingwebhookconfigurations"),
-            &fingerprints,
-            &mut holders,
-        )?;
-        self.look::<Webhooks>(
-            "MutatingWebhookConfiguration",
-            &format!("{admission}/mutatingwebhookconfigurations"),
-            &fingerprints,
-            &mut holders,
-        )?;
-        self.look::<ApiService>(
-            "APIService",
-            "/apis/apiregistration.k8s.io/v1/apiservices",
-            &fingerprints,
-            &mut holders,
-        )?;
+        let wanted = Wanted(authorities);
+        for kind in ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"] {
+            let path = format!("{admission}/{}s", kind.to_ascii_lowercase());
+            self.look::<Webhooks>(kind, &path, &wanted, &mut holders)?;
+        }
+        let services = "/apis/apiregistration.k8s.io/v1/apiservices";
+        self.look::<ApiService>("APIService", services, &wanted, &mut holders)?;
         let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-        self.look::<Definition>("CustomResourceDefinition", definitions, &fingerprints, &mut holders)?;
-        self.look::<ConfigMap>("ConfigMap", "/api/v1/configmaps", &fingerprints, &mut holders)?;
+        self.look::<Definition>("CustomResourceDefinition", definitions, &wanted, &mut holders)?;
+        self.look::<ConfigMap>("ConfigMap", "/api/v1/configmaps", &wanted, &mut holders)?;
         for kind in ["Opaque", "kubernetes.io%2Ftls"] {
             let path = format!("/api/v1/secrets?fieldSelector=type%3D{kind}");
-            self.look::<Secret>("Secret", &path, &fingerprints, &mut holders)?;
+            self.look::<Secret>("Secret", &path, &wanted, &mut holders)?;
         }
         holders.unread.dedup();
         Ok(holders)

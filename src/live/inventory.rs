@@ -6,16 +6,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::NoAnswer;
-use super::api_server::{ApiServer, segment};
+use super::api_server::ApiServer;
 use super::etcd::Member;
+use super::list::PAGE;
 use crate::node::probe::Endpoint;
 use crate::pki::component::flag;
-
-/// Nodes asked for at once: a node's object may be large.
-const PAGE: usize = 200;
-
-/// A cluster with more nodes than this is none (a list that never ends).
-const MOST_NODES: usize = 100_000;
 
 /// One machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,18 +38,8 @@ impl ApiServer<'_> {
     /// # Errors
     /// When the server does not say.
     pub fn machines(&self) -> Result<Vec<Machine>, NoAnswer> {
-        let mut machines: Vec<Machine> = Vec::new();
-        let mut path = format!("/api/v1/nodes?limit={PAGE}");
-        loop {
-            let page = self.get(&path)?;
-            machines.extend(page["items"].as_array().into_iter().flatten().filter_map(machine));
-            match page["metadata"]["continue"].as_str().filter(|rest| !rest.is_empty()) {
-                Some(rest) if machines.len() < MOST_NODES => {
-                    path = format!("/api/v1/nodes?limit={PAGE}&continue={}", segment(rest));
-                }
-                _ => return Ok(machines),
-            }
-        }
+        let objects: Vec<Value> = self.list("/api/v1/nodes", PAGE)?;
+        Ok(objects.iter().filter_map(machine).collect())
     }
 
     /// What kubeadm's config map says; nothing when there is none.

@@ -2,7 +2,7 @@
 //!
 //! Objects may hold secrets and may be large, so what is not wanted is skipped while reading instead of being stored.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -61,28 +61,6 @@ pub(super) struct Named {
     pub(super) metadata: Metadata,
 }
 
-/// Of a node's object only whether it is Ready.
-#[derive(Deserialize)]
-struct Ready {
-    #[serde(default)]
-    metadata: Metadata,
-    #[serde(default)]
-    status: Conditions,
-}
-
-#[derive(Default, Deserialize)]
-struct Conditions {
-    #[serde(default)]
-    conditions: Option<Vec<Condition>>,
-}
-
-#[derive(Deserialize)]
-struct Condition {
-    #[serde(rename = "type")]
-    kind: String,
-    status: String,
-}
-
 impl ApiServer<'_> {
     /// Every object of the list at `path`, which may have a query, `page` at a time.
     ///
@@ -114,19 +92,6 @@ impl ApiServer<'_> {
                 None => return Ok(objects),
             }
         }
-    }
-
-    /// The names of the nodes that are Ready.
-    ///
-    /// # Errors
-    /// When the server does not say.
-    pub fn ready_nodes(&self) -> Result<BTreeSet<String>, NoAnswer> {
-        let nodes: Vec<Ready> = self.list("/api/v1/nodes", PAGE)?;
-        let is_ready = |node: &Ready| {
-            let conditions = node.status.conditions.iter().flatten();
-            conditions.into_iter().any(|condition| condition.kind == "Ready" && condition.status == "True")
-        };
-        Ok(nodes.into_iter().filter(is_ready).map(|node| node.metadata.name).collect())
     }
 
     /// Whether there is an object at `path`; nothing of its content is sent.

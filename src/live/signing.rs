@@ -116,10 +116,7 @@ impl ApiServer<'_> {
     /// # Errors
     /// When it is not deleted.
     pub fn delete_signing_request(&self, name: &str) -> Result<(), NoAnswer> {
-        match self.delete(&format!("{LIST}/{}", segment(name))) {
-            Err(error) if error.is_not_found() => Ok(()),
-            other => other.map(drop),
-        }
+        self.delete_if_there(&format!("{LIST}/{}", segment(name))).map(drop)
     }
 }
 

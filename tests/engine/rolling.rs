@@ -1,22 +1,19 @@
 //! One operation over three nodes: stop after call 1, 2, 3, ... to any of them, and another run, which knows nothing but
 //! the nodes, must be able to go on and to go back, every time.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use kubepki::apply::change::{FileMode, Request};
 use kubepki::cli::carry_out::Crew;
 use kubepki::cli::rolling::{Resumed, Rolling};
 use kubepki::cli::session::Session;
-use kubepki::cli::target::{Extent, Target, TargetArgs, TargetNode};
+use kubepki::cli::target::{Target, TargetArgs, TargetNode};
 use kubepki::error::{ExitCode, exit_code, hints};
-use kubepki::node::local::LocalNode;
-use kubepki::pki::layout::{Layout, Role};
 use kubepki::plan::operation::{NodeReport, NodeState, Operation, ProvisioningState};
 use kubepki::plan::restart::Means;
 use kubepki::report::{Format, Ui, Verbosity};
 
-use crate::support::mortal::{Fate, Mortal};
+use crate::support::mortal::{Fate, cluster};
 use crate::support::root::TestRoot;
 use crate::support::tree::Tree;
 use crate::support::world::{ID, STATE, look, operation, write};
@@ -76,13 +73,7 @@ fn planned() -> Operation {
 }
 
 fn target(roots: &[TestRoot], fate: &Fate) -> Target {
-    let node = |(name, root): (&&str, &TestRoot)| {
-        let node = Box::new(Mortal { node: LocalNode::open(*name, root.at("/")).unwrap(), fate: fate.clone() });
-        let [layout, ..] = Layout::candidates(Path::new("/etc/kubernetes"), Path::new("/var/lib/kubelet"));
-        let role = if name.starts_with('w') { Role::Worker } else { Role::ControlPlane };
-        TargetNode { node, role, layout, trouble: None }
-    };
-    Target { extent: Extent::WholeCluster, cluster: None, nodes: NAMES.iter().zip(roots).map(node).collect() }
+    cluster(&NAMES, roots, fate)
 }
 
 /// Everything that was proven: node, and the state of its certificate at that time.

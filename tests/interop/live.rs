@@ -195,8 +195,8 @@ fn an_api_server_keeps_what_it_is_told_and_knows_who_asks() {
     assert_eq!(api.put(path, &object).unwrap_err().status(), Some(409), "somebody else was faster");
     let label = json!({"metadata": {"labels": {"x": "y"}}});
     assert_eq!(api.patch(path, Patch::Strategic, &label).unwrap()["metadata"]["labels"]["x"], "y");
-    api.delete_config_map("default", "note").unwrap();
-    api.delete_config_map("default", "note").unwrap();
+    assert!(api.delete_if_there(path).unwrap());
+    assert!(!api.delete_if_there(path).unwrap(), "it is gone already");
 
     // Nodes and leases.
     let ready = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "w1"}});

@@ -4,9 +4,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use kubepki::cli::target::{Extent, Target, TargetNode};
 use kubepki::node::local::LocalNode;
 use kubepki::node::{Effect, Found, LockGuard, LockOwner, Node, NodeFacts, Query};
+use kubepki::pki::layout::{Layout, Role};
 
+use super::root::TestRoot;
 use super::world::STATE;
 
 /// What happens at call number `at` to any node of a cluster.
@@ -83,4 +86,15 @@ impl Node for Mortal {
     fn lock(&self, path: &Path, owner: &LockOwner) -> anyhow::Result<Box<dyn LockGuard>> {
         self.fate.call(|| self.node.lock(path, owner))
     }
+}
+
+/// Nodes of these names that share a fate; those whose names begin with `w` are workers.
+pub fn cluster(names: &[&str], roots: &[TestRoot], fate: &Fate) -> Target {
+    let node = |(name, root): (&&str, &TestRoot)| {
+        let node = Box::new(Mortal { node: LocalNode::open(*name, root.at("/")).unwrap(), fate: fate.clone() });
+        let [layout, ..] = Layout::candidates(Path::new("/etc/kubernetes"), Path::new("/var/lib/kubelet"));
+        let role = if name.starts_with('w') { Role::Worker } else { Role::ControlPlane };
+        TargetNode { node, role, layout, trouble: None }
+    };
+    Target { extent: Extent::WholeCluster, cluster: None, nodes: names.iter().zip(roots).map(node).collect() }
 }

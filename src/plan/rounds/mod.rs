@@ -148,7 +148,7 @@ pub fn arrange(blueprint: &mut Blueprint, setting: &Setting<'_>) -> Result<(), F
 
 /// Whether a plan without rounds restarts what others depend on, so that it has to happen in order.
 pub fn needs_steps(blueprint: &Blueprint, setting: &Setting<'_>) -> bool {
-    let is_base = |component: &String| ["etcd", "kube-apiserver"].contains(&component.as_str());
+    let is_base = |component: &String| ["etcd", API_SERVER].contains(&component.as_str());
     setting.means.strategy == Strategy::StaticPod
         && blueprint.nodes.iter().any(|node| node.restarts.iter().any(is_base))
 }
@@ -170,14 +170,14 @@ pub fn in_steps(blueprint: &mut Blueprint, setting: &Setting<'_>) -> Result<(), 
             slots.put(if contents::is_of_etcd(&file.name) { Slot::RenewEtcd } else { Slot::RenewRest }, file);
         }
         let runs = |component: &str| restarts.iter().any(|one| one == component);
-        if setting.rulers() > 1 && runs("etcd") && pods.found("kube-apiserver").is_some() {
-            slots.stop(Slot::RenewStop, "kube-apiserver", pods.stopped("kube-apiserver"));
-            slots.restart(Slot::RenewApi, "kube-apiserver", pods.restarted("kube-apiserver")?);
-        } else if runs("kube-apiserver") {
+        if setting.rulers() > 1 && runs("etcd") && pods.found(API_SERVER).is_some() {
+            slots.stop(Slot::RenewStop, API_SERVER, pods.stopped(API_SERVER));
+            slots.restart(Slot::RenewApi, API_SERVER, pods.restarted(API_SERVER)?);
+        } else if runs(API_SERVER) {
             let slot = if runs("etcd") { Slot::RenewEtcd } else { Slot::RenewApi };
-            slots.restart(slot, "kube-apiserver", pods.restarted("kube-apiserver")?);
+            slots.restart(slot, API_SERVER, pods.restarted(API_SERVER)?);
         }
-        for component in restarts.iter().filter(|component| *component != "kube-apiserver") {
+        for component in restarts.iter().filter(|component| *component != API_SERVER) {
             let slot = if component == "etcd" { Slot::RenewEtcd } else { Slot::RenewRest };
             slots.restart(slot, component, pods.restarted(component)?);
         }

@@ -74,7 +74,8 @@ pub(super) fn split(
                 "node {}: the key of {} is not where kube-controller-manager finds it",
                 pods.node(),
                 path.display()
-            )));
+            ))
+            .hint(format!("let {KEY} in its manifest name the file of the key that belongs to that certificate")));
         };
         signer(slots, &certificate, &key, authority, old_key);
         flags.push((CERTIFICATE, certificate.display().to_string()));

@@ -9,16 +9,14 @@ use kubepki::apply::journal::Journal;
 use kubepki::cli::carry_out::Crew;
 use kubepki::cli::rolling::{Moment, Resumed, Rolling};
 use kubepki::cli::session::Session;
-use kubepki::cli::target::{Extent, Target, TargetArgs, TargetNode};
-use kubepki::node::local::LocalNode;
-use kubepki::pki::layout::{Layout, Role};
+use kubepki::cli::target::{Target, TargetArgs, TargetNode};
 use kubepki::plan::operation::{FileAction, NodeReport, NodeState, Operation, ProvisioningState};
 use kubepki::plan::phase::{Phase, Step};
 use kubepki::plan::restart::Means;
 use kubepki::report::{Format, Ui, Verbosity};
 use zeroize::Zeroizing;
 
-use crate::support::mortal::{Fate, Mortal};
+use crate::support::mortal::{Fate, cluster};
 use crate::support::root::TestRoot;
 use crate::support::tree::Tree;
 use crate::support::world::{ID, STATE, look, operation, quiet, report, transactions};
@@ -150,13 +148,7 @@ pub(super) fn planned() -> Operation {
 }
 
 pub(super) fn target(roots: &[TestRoot], fate: &Fate) -> Target {
-    let node = |(name, root): (&&str, &TestRoot)| {
-        let node = Box::new(Mortal { node: LocalNode::open(*name, root.at("/")).unwrap(), fate: fate.clone() });
-        let [layout, ..] = Layout::candidates(Path::new("/etc/kubernetes"), Path::new("/var/lib/kubelet"));
-        let role = if name.starts_with('w') { Role::Worker } else { Role::ControlPlane };
-        TargetNode { node, role, layout, trouble: None }
-    };
-    Target { extent: Extent::WholeCluster, cluster: None, nodes: NAMES.iter().zip(roots).map(node).collect() }
+    cluster(&NAMES, roots, fate)
 }
 
 /// What the nodes have noted; none of one that has ended the operation, or not begun it.

@@ -90,6 +90,7 @@ mod tests {
     use super::*;
     use crate::node::local::LocalNode;
     use crate::node::probe::Endpoint;
+    use crate::node::tls::{Tls, Trust};
     use crate::pki::layout::{Layout, Role};
 
     #[test]
@@ -112,5 +113,34 @@ mod tests {
         assert!(plain("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
         assert!(!plain("HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"));
         assert!(!plain("\u{15}\u{3}\u{1}"));
+    }
+
+    #[test]
+    fn a_kubelet_without_a_certificate_is_told_from_one_that_refuses() {
+        let node = Box::new(LocalNode::open("w1", "/").expect("this machine"));
+        let node = TargetNode { node, role: Role::Worker, layout: Layout::folder("/nowhere"), trouble: None };
+        // A fatal alert (RFC 8446 section 6.2), as Go's server sends it when it has no certificate.
+        let serves_nobody = |alert: u8| {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+            let port = listener.local_addr().expect("bound").port();
+            let server = std::thread::spawn(move || {
+                // The second one asks without TLS.
+                for stream in listener.incoming().take(if alert == 80 { 1 } else { 2 }) {
+                    let mut stream = stream.expect("somebody");
+                    let _ = stream.read(&mut [0; 4096]);
+                    let _ = stream.write_all(&[21, 3, 3, 0, 2, 2, alert]);
+                }
+            });
+            let endpoint = Endpoint { host: "127.0.0.1".to_owned(), port };
+            let tls = Tls::new(Trust::Anybody, None).expect("TLS");
+            let asked = ask(&*node.node, &endpoint, Some(&tls), &Request::get("/healthz"), LIMITS);
+            let reason = asked.expect_err("an alert").to_string();
+            let verdict = Verdict { accepted: None, reason };
+            let serves_nobody = super::serves_nobody(&verdict, &node, &Listener { endpoint, tls: true });
+            server.join().expect("it answered");
+            serves_nobody
+        };
+        assert!(serves_nobody(80), "internal_error");
+        assert!(!serves_nobody(40), "handshake_failure");
     }
 }

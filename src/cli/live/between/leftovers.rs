@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::material::{Exchange, Leg, changes_in};
 use super::round::Round;
 use crate::cli::target::TargetNode;
+use crate::error::Failure;
 use crate::live::authority_set::AuthoritySet;
 use crate::node::fleet::{AT_ONCE, side_by_side};
 use crate::node::{FoundState, Node, Query};
@@ -102,7 +103,9 @@ fn on_node(node: &TargetNode, leg: Option<&Leg<'_>>, old: &Old) -> anyhow::Resul
     scopes.extend(homes.iter().cloned().map(Scope::Kubeconfig));
     let seen = observe::node(&*node.node, &Wanted { scopes, keys: Keys::PublicHalf });
     if let Some(error) = seen.error {
-        return Err(anyhow::anyhow!("{}: {error}", node.node.name()));
+        return Err(Failure::failed(format!("{}: who needs the old there cannot be told: {error}", node.node.name()))
+            .hint("the old is not dropped before it is known who needs it; --continue looks again")
+            .into());
     }
     let in_use = in_use(&seen, node);
     let mut found = Leftovers::default();

@@ -1,20 +1,19 @@
 //! Who is asked between two rounds, with which credentials, and how long.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::material::{At, ContentAt, Leg, Material, content_of};
-use crate::cli::live::{PATIENCE, means, proof};
+use crate::cli::live::{means, proof, wait_until};
 use crate::cli::session::Session;
 use crate::cli::target::{Target, TargetNode};
-use crate::error::{ExitCode, Failure};
+use crate::error::Failure;
 use crate::live::NoAnswer;
 use crate::live::api_server::ApiServer;
 use crate::live::component::Component;
 use crate::live::credential::{Credential, certificates};
 use crate::live::places::Places;
 use crate::live::proof::{Verdict, prove};
-use crate::live::wait::{Stopped, until};
 use crate::node::http::Limits;
 use crate::node::probe::Endpoint;
 use crate::pki::layout::Role;
@@ -117,25 +116,9 @@ impl<'a> Round<'a> {
     ///
     /// # Errors
     /// When it does not in time: with node, question and the last answer.
-    pub(super) fn wait(
-        &self,
-        node: &str,
-        what: &str,
-        mut probe: impl FnMut() -> Result<(), String>,
-    ) -> anyhow::Result<()> {
-        self.session.ui.step(&format!("{node}: waiting until {what}"));
-        let look =
-            || probe().inspect_err(|reason| self.session.ui.debug(&format!("{node}: not yet: {what}: {reason}")));
-        match until(Instant::now() + PATIENCE, &self.session.interrupt, look) {
-            Ok(()) => Ok(()),
-            Err(Stopped::Interrupted) => {
-                Err(Failure::new(ExitCode::Interrupted, format!("{node}: interrupted")).into())
-            }
-            Err(Stopped::Late(reason)) => {
-                let message = format!("{node}: not within {} s: {what}: {reason}", PATIENCE.as_secs());
-                Err(Failure::failed(message).hint("the next round was not begun; look at that component's log").into())
-            }
-        }
+    pub(super) fn wait(&self, node: &str, what: &str, probe: impl FnMut() -> Result<(), String>) -> anyhow::Result<()> {
+        let hint = "the next round was not begun; look at that component's log";
+        wait_until(self.session, node, what, hint, probe)
     }
 
     /// Asks each API server, addressed one by one, until it says yes.
@@ -260,7 +243,7 @@ impl<'a> Round<'a> {
 
 fn damaged(leg: &Leg<'_>, path: &Path, why: &str) -> anyhow::Error {
     Failure::failed(format!("{}: {}: {why}", leg.0.node.name(), path.display()))
-        .hint("the operation's copies of this file are of no use; --abort goes back")
+        .hint("the operation's copy of this file is of no use; until the old is being dropped --abort goes back without it")
         .into()
 }
 

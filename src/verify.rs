@@ -84,6 +84,7 @@ fn judge(
         | FileContent::PublicKeys(_)
         | FileContent::Request(_)
         | FileContent::Manifest(_)
+        | FileContent::Bytes(_)
         | FileContent::Kubeconfig(KubeconfigPlan::New { .. })
         | FileContent::Link { .. } => None,
     }

@@ -50,6 +50,7 @@ pub fn file(
         }
         FileContent::Kubeconfig(plan) => kubeconfig(node, path, plan, minted)?,
         FileContent::Manifest(text) => Zeroizing::new(text.clone().into_bytes()),
+        FileContent::Bytes(bytes) => Zeroizing::new(bytes.clone()),
         FileContent::Link { .. } => return Err(anyhow!("{} is a link and has no content", path.display())),
     })
 }
@@ -66,6 +67,7 @@ pub fn leading_certificate<'a>(content: &'a FileContent, minted: &'a Minted) -> 
         | FileContent::PublicKeys(_)
         | FileContent::Request(_)
         | FileContent::Manifest(_)
+        | FileContent::Bytes(_)
         | FileContent::Link { .. } => return None,
     };
     minted.resolve(reference).ok()

@@ -197,6 +197,8 @@ pub enum FileContent {
     Kubeconfig(KubeconfigPlan),
     /// The manifest of a static pod, whole; it holds nothing secret.
     Manifest(String),
+    /// Anything else, whole; it holds nothing secret.
+    Bytes(Vec<u8>),
     /// No content: a symbolic link, as `kubelet-client-current.pem` is one.
     Link {
         /// What the link says.

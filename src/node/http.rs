@@ -124,7 +124,9 @@ pub fn ask(
 ) -> Result<Response, Unanswered> {
     let head = head(endpoint, request).map_err(Unanswered::Broken)?;
     let connection = tls.map(|tls| tls.connection(&endpoint.host)).transpose().map_err(Unanswered::Broken)?;
-    let wire = node.dial(&endpoint.host, endpoint.port, limits.time).map_err(Unanswered::Unreachable)?;
+    let wire = node
+        .dial(&endpoint.host, endpoint.port, limits.time)
+        .map_err(|reason| Unanswered::Unreachable(reason.into()))?;
     let mut wire = Timed::new(wire, Deadline::new(limits.time));
     let content = request.content.map_or(&[][..], |(_, content)| content);
     let Some(mut connection) = connection else {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::reading::{self, words};
 use super::resolve::Root;
-use super::wire::{self, Wire};
+use super::wire::{self, NoWire, Wire};
 use super::writing::Writer;
 use super::{Effect, Found, LockGuard, LockOwner, Node, NodeFacts, Query, facts};
 use crate::error::Failure;
@@ -96,9 +96,9 @@ impl Node for LocalNode {
         super::command::run(&self.name, command, COMMAND_LIMIT)
     }
 
-    fn dial(&self, host: &str, port: u16, limit: Duration) -> Result<Box<dyn Wire>, String> {
+    fn dial(&self, host: &str, port: u16, limit: Duration) -> Result<Box<dyn Wire>, NoWire> {
         if self.root != Path::new("/") {
-            return Err(format!("nothing runs below {}: it is only a folder", self.root.display()));
+            return Err(format!("nothing runs below {}: it is only a folder", self.root.display()).into());
         }
         Ok(Box::new(wire::connect(host, port, limit)?))
     }

@@ -89,10 +89,10 @@ pub trait Node: Send + Sync {
     /// a lock is held, and at the same time from several threads.
     ///
     /// # Errors
-    /// Why there is no connection, in words without the node's name. Nothing was sent then.
-    fn dial(&self, host: &str, port: u16, limit: Duration) -> Result<Box<dyn wire::Wire>, String> {
+    /// Why there is no connection. Nothing was sent then.
+    fn dial(&self, host: &str, port: u16, limit: Duration) -> Result<Box<dyn wire::Wire>, wire::NoWire> {
         let _ = limit;
-        Err(format!("connections to {host} port {port} cannot be made from this kind of node"))
+        Err(format!("connections to {host} port {port} cannot be made from this kind of node").into())
     }
 }
 

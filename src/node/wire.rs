@@ -20,6 +20,29 @@ pub trait Wire: Read + Write + Send {
     fn set_patience(&self, limit: Option<Duration>) -> io::Result<()>;
 }
 
+/// Why there is no connection, in words without the node's name. Nothing was sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoWire {
+    /// The node tried, and nothing takes connections there.
+    #[error("{0}")]
+    Closed(String),
+    /// Everything else, as a node that is not reached: something may well listen there.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+impl From<String> for NoWire {
+    fn from(words: String) -> Self {
+        Self::Unknown(words)
+    }
+}
+
+impl From<NoWire> for String {
+    fn from(reason: NoWire) -> Self {
+        reason.to_string()
+    }
+}
+
 impl fmt::Debug for dyn Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Wire")
@@ -73,10 +96,11 @@ impl Deadline {
 /// Connects from this machine to the first address of `host` that answers, all within `limit`.
 ///
 /// # Errors
-/// Why there is no connection, in words.
-pub(super) fn connect(host: &str, port: u16, limit: Duration) -> Result<TcpStream, String> {
+/// Why there is no connection; [`NoWire::Closed`] when all its addresses said so.
+pub(super) fn connect(host: &str, port: u16, limit: Duration) -> Result<TcpStream, NoWire> {
     let deadline = Deadline::new(limit);
     let mut reason = "its name has no address".to_owned();
+    let mut is_closed = None;
     for address in resolve(host, port, deadline)? {
         match TcpStream::connect_timeout(&address, deadline.left()?) {
             Ok(stream) => {
@@ -85,6 +109,8 @@ pub(super) fn connect(host: &str, port: u16, limit: Duration) -> Result<TcpStrea
                 return Ok(stream);
             }
             Err(error) => {
+                let refuses = error.kind() == ErrorKind::ConnectionRefused;
+                is_closed = Some(is_closed.unwrap_or(true) && refuses);
                 reason = match error.kind() {
                     ErrorKind::ConnectionRefused => "nothing listens there: connection refused".to_owned(),
                     ErrorKind::TimedOut | ErrorKind::WouldBlock => deadline.words(),
@@ -93,7 +119,7 @@ pub(super) fn connect(host: &str, port: u16, limit: Duration) -> Result<TcpStrea
             }
         }
     }
-    Err(reason)
+    Err(if is_closed == Some(true) { NoWire::Closed(reason) } else { NoWire::Unknown(reason) })
 }
 
 /// Looks the name up on a thread of its own: the system's look-up cannot be bounded otherwise.
@@ -174,13 +200,13 @@ mod tests {
 
     #[test]
     fn a_name_nobody_knows_is_told_from_a_port_nobody_listens_on() {
-        let said = connect("kubepki.invalid", 1, Duration::from_secs(60)).expect_err("no such name");
+        let said = connect("kubepki.invalid", 1, Duration::from_secs(60)).expect_err("no such name").to_string();
         assert!(said.starts_with("the name kubepki.invalid"), "{said}");
         let port = {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
             listener.local_addr().expect("bound").port()
         };
         let said = connect("127.0.0.1", port, Duration::from_secs(60)).expect_err("closed");
-        assert_eq!(said, "nothing listens there: connection refused");
+        assert_eq!(said, NoWire::Closed("nothing listens there: connection refused".to_owned()));
     }
 }

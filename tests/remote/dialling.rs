@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use kubepki::node::local::LocalNode;
 use kubepki::node::probe::{self, Endpoint};
 use kubepki::node::ssh::{SshNode, SshOptions};
+use kubepki::node::wire::{NoWire, Wire};
 use kubepki::node::{LockOwner, Node, Query};
 use time::macros::datetime;
 
@@ -103,6 +104,15 @@ fn logins(server: &Server) -> usize {
     server.log().matches("Accepted publickey for").count()
 }
 
+/// The words of a failure that says nothing about the port.
+#[track_caller]
+fn unknown(answer: Result<Box<dyn Wire>, NoWire>) -> String {
+    match answer.unwrap_err() {
+        NoWire::Unknown(words) => words,
+        NoWire::Closed(words) => panic!("it counts as closed: {words}"),
+    }
+}
+
 /// How many connections sshd was asked to make to `port`.
 fn forwarded(server: &Server, port: u16) -> usize {
     server.log().matches(&format!("target 127.0.0.1 port {port}")).count()
@@ -113,10 +123,11 @@ fn this_machine_connects_by_itself_and_a_mounted_root_does_not() {
     let port = echo();
     let here = LocalNode::open("cp1", "/").unwrap();
     prove_echo(&here, port, &vec![7; 100_000]);
-    assert_eq!(here.dial("127.0.0.1", closed_port(), LIMIT).unwrap_err(), "nothing listens there: connection refused");
+    let said = here.dial("127.0.0.1", closed_port(), LIMIT).unwrap_err();
+    assert_eq!(said, NoWire::Closed("nothing listens there: connection refused".to_owned()));
     let folder = tempfile::tempdir().unwrap();
     let mounted = LocalNode::open("cp1", folder.path()).unwrap();
-    let said = mounted.dial("127.0.0.1", port, LIMIT).unwrap_err();
+    let said = unknown(mounted.dial("127.0.0.1", port, LIMIT));
     assert!(said.contains("nothing runs below"), "{said}");
 }
 
@@ -188,21 +199,35 @@ fn what_cannot_be_reached_is_told_from_what_is_not_allowed() {
     }
     let (server, port) = (Server::start(), echo());
     let node = server.node("root");
-    let said = node.dial("127.0.0.1", closed_port(), LIMIT).unwrap_err();
-    assert_eq!(said, "nothing listens there, or the node cannot reach it");
-    let said = node.dial("no-such-host.invalid", 1, LIMIT).unwrap_err();
-    assert_eq!(said, "nothing listens there, or the node cannot reach it");
+    let closed = NoWire::Closed("nothing listens there, or the node cannot reach it".to_owned());
+    assert_eq!(node.dial("127.0.0.1", closed_port(), LIMIT).unwrap_err(), closed);
+    assert_eq!(node.dial("no-such-host.invalid", 1, LIMIT).unwrap_err(), closed);
     prove_echo(&node, port, b"as good as before");
 
     let strict = Server::with(&Setup { config: "AllowTcpForwarding no".to_owned(), ..Setup::default() });
     let node = strict.node("root");
-    let said = node.dial("127.0.0.1", port, LIMIT).unwrap_err();
+    let said = unknown(node.dial("127.0.0.1", port, LIMIT));
     assert!(said.contains(&format!("does not forward to [127.0.0.1]:{port}; look at AllowTcpForwarding")), "{said}");
     node.facts().unwrap();
 
     let away = SshOptions { port: Some(closed_port()), ..server.options("root") };
-    let said = SshNode::new("cp1", away, &nobody()).dial("127.0.0.1", port, LIMIT).unwrap_err();
+    let said = unknown(SshNode::new("cp1", away, &nobody()).dial("127.0.0.1", port, LIMIT));
     assert!(said.starts_with("cannot connect to root@"), "{said}");
+}
+
+#[test]
+fn a_machine_that_went_away_has_no_closed_ports() {
+    if !can_run("a_machine_that_went_away_has_no_closed_ports") {
+        return;
+    }
+    let (server, port) = (Server::start(), closed_port());
+    let node = server.node("root");
+    assert!(matches!(node.dial("127.0.0.1", port, LIMIT), Err(NoWire::Closed(_))));
+    server.cut();
+    // Whatever listened there before, nobody can tell that it has ended.
+    unknown(node.dial("127.0.0.1", port, LIMIT));
+    server.revive();
+    assert!(matches!(node.dial("127.0.0.1", port, LIMIT), Err(NoWire::Closed(_))));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::live::etcd::{Etcd, Quorum, client_endpoint};
 use crate::live::places::{Listener, Places};
 use crate::node::http::Limits;
 use crate::node::probe::{Endpoint, chain_through};
+use crate::node::wire::NoWire;
 use crate::node::{Found, FoundState, Query};
 use crate::pki::certificate::Certificate;
 use crate::pki::component::Component as Server;
@@ -145,7 +146,9 @@ fn stopped(node: &TargetNode, name: &str) -> Result<(), String> {
     let endpoint = &listener.ok_or_else(|| format!("nobody knows where {name} listens"))?.endpoint;
     match node.node.dial(&endpoint.host, endpoint.port, LIMIT) {
         Ok(_) => Err(format!("port {} still takes connections", endpoint.port)),
-        Err(_) => Ok(()),
+        Err(NoWire::Closed(_)) => Ok(()),
+        // A connection that broke on the way says nothing about the component.
+        Err(NoWire::Unknown(reason)) => Err(format!("whether port {} is closed is not known: {reason}", endpoint.port)),
     }
 }
 

@@ -13,13 +13,13 @@ use super::jump::Jump;
 use super::link::Patience;
 use super::shell::Shell;
 use super::trouble::Trouble;
-use crate::node::wire::Wire;
+use crate::node::wire::{NoWire, Wire};
 
 /// Connects to `host` as the node sees it.
 ///
 /// # Errors
-/// Why there is no connection, in words without the node's name.
-pub(super) fn dial(shell: &Shell, host: &str, port: u16, limit: Duration) -> Result<Box<dyn Wire>, String> {
+/// Why there is no connection. Only the node's own word counts for a closed port: a login that broke says nothing about it.
+pub(super) fn dial(shell: &Shell, host: &str, port: u16, limit: Duration) -> Result<Box<dyn Wire>, NoWire> {
     let mut is_old = true;
     loop {
         let tunnel = match is_old.then(|| standing(shell)).flatten() {
@@ -47,9 +47,9 @@ pub(super) fn dial(shell: &Shell, host: &str, port: u16, limit: Duration) -> Res
             // One channel of a login is opened at a time: those to come do not queue behind one that hangs.
             Trouble::Late(_) => {
                 forget(shell, &tunnel);
-                return Err(trouble.to_string());
+                return Err(trouble.to_string().into());
             }
-            trouble => return Err(words(&trouble, host, port)),
+            trouble => return Err(reason(&trouble, host, port)),
         }
     }
 }
@@ -92,16 +92,18 @@ fn forget(shell: &Shell, tunnel: &Arc<Jump>) {
     }
 }
 
-fn words(trouble: &Trouble, host: &str, port: u16) -> String {
+fn reason(trouble: &Trouble, host: &str, port: u16) -> NoWire {
     let place = known_name(host, port);
     match trouble {
-        Trouble::Refused(error) if error.message().contains("prohibited") => {
-            format!("the SSH server does not forward to {place}; look at AllowTcpForwarding and PermitOpen there")
-        }
+        Trouble::Refused(error) if error.message().contains("prohibited") => NoWire::Unknown(format!(
+            "the SSH server does not forward to {place}; look at AllowTcpForwarding and PermitOpen there"
+        )),
         Trouble::Refused(error) if error.message().contains("connect failed") => {
-            "nothing listens there, or the node cannot reach it".to_owned()
+            NoWire::Closed("nothing listens there, or the node cannot reach it".to_owned())
         }
-        Trouble::Refused(error) => format!("the SSH server opens no connection to {place}: {}", error.message()),
-        other => other.to_string(),
+        Trouble::Refused(error) => {
+            NoWire::Unknown(format!("the SSH server opens no connection to {place}: {}", error.message()))
+        }
+        other => NoWire::Unknown(other.to_string()),
     }
 }

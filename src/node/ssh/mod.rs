@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::wire::Wire;
+use super::wire::{NoWire, Wire};
 use super::{Effect, Found, LockGuard, LockOwner, Node, NodeFacts, Query};
 
 mod access;
@@ -92,7 +92,7 @@ impl Node for SshNode {
         self.shell.state().peer
     }
 
-    fn dial(&self, host: &str, port: u16, limit: Duration) -> Result<Box<dyn Wire>, String> {
+    fn dial(&self, host: &str, port: u16, limit: Duration) -> Result<Box<dyn Wire>, NoWire> {
         dialling::dial(&self.shell, host, port, limit)
     }
 }

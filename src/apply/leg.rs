@@ -12,7 +12,7 @@ use super::journal::Journal;
 use super::prepare::refuse_request;
 use super::progress::Event;
 use super::standing::{Standing, standings};
-use super::state::{OperationFolder, Stored};
+use super::state::{Contents, OperationFolder, Stored};
 use super::transaction::Transactions;
 use crate::error::Failure;
 use crate::node::{Effect, LockGuard};
@@ -184,6 +184,15 @@ impl Transactions<'_> {
         let _lock = self.hold()?;
         self.tidy_up();
         Ok(())
+    }
+
+    /// Whether a run was stopped here before everything lay ready: files of its own are left, and no journal of them, so
+    /// nothing in use has changed. Takes no lock: that run may be at work still.
+    ///
+    /// # Errors
+    /// When kubepki's folder cannot be read.
+    pub fn has_left_overs(&self) -> anyhow::Result<bool> {
+        Ok(!Contents::read(self.node, &self.state())?.rubbish.is_empty())
     }
 
     /// Whether every file of the unfinished operation is as it was before. Takes no lock.

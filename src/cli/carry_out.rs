@@ -186,11 +186,17 @@ impl<'a> Crew<'a> {
     /// # Errors
     /// As [`Transactions::resume`].
     pub fn resume(&self) -> anyhow::Result<Resumed> {
-        if let Some(rolling) = &self.rolling {
-            return self.roll_on(rolling);
+        let resumed = match &self.rolling {
+            Some(rolling) => self.roll_on(rolling)?,
+            None => {
+                let operation = self.for_each_unfinished(|transactions| transactions.resume())?;
+                operation.map_or(Resumed::Nothing, |operation| Resumed::Finished(Box::new(operation)))
+            }
+        };
+        if matches!(resumed, Resumed::Nothing) {
+            self.clear_left_overs()?;
         }
-        let operation = self.for_each_unfinished(|transactions| transactions.resume())?;
-        Ok(operation.map_or(Resumed::Nothing, |operation| Resumed::Finished(Box::new(operation))))
+        Ok(resumed)
     }
 
     /// Takes back what was interrupted. `None` when there is nothing.
@@ -198,10 +204,35 @@ impl<'a> Crew<'a> {
     /// # Errors
     /// As [`Transactions::abort`].
     pub fn abort(&self, force: bool) -> anyhow::Result<Option<Operation>> {
-        match &self.rolling {
-            Some(rolling) => self.roll_back(rolling, force),
-            None => self.for_each_unfinished(|transactions| transactions.abort(force)),
+        let operation = match &self.rolling {
+            Some(rolling) => self.roll_back(rolling, force)?,
+            None => self.for_each_unfinished(|transactions| transactions.abort(force))?,
+        };
+        if operation.is_none() {
+            self.clear_left_overs()?;
         }
+        Ok(operation)
+    }
+
+    /// Removes what runs have left that were stopped before everything lay ready, and says so: neither finishing nor taking
+    /// back is needed then.
+    fn clear_left_overs(&self) -> anyhow::Result<()> {
+        let nodes = self.nodes();
+        let look =
+            |node: &dyn Node| self.quietly(self.target_of(node.name())?, |transactions| transactions.has_left_overs());
+        for (found, target) in
+            side_by_side(&nodes, AT_ONCE, &self.session.interrupt, &|_| {}, &look).into_iter().zip(&self.target.nodes)
+        {
+            if found? {
+                self.on(target, |transactions| transactions.clear())?;
+                self.session.ui.status(&format!(
+                    "{}: an earlier run was stopped while it made everything ready; nothing in use had changed, and what it \
+                     left is removed",
+                    target.node.name()
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn for_each_unfinished(

@@ -265,12 +265,16 @@ impl<'a> Crew<'a> {
     }
 
     /// Puts the times of the phases into every node's journal.
-    fn mark(&self, operation: &Operation, legs: &Legs<'a>) -> anyhow::Result<()> {
+    fn mark(&self, operation: &Operation, legs: &mut Legs<'a>) -> anyhow::Result<()> {
         let nodes: Vec<&dyn Node> = legs.iter().map(|(target, _)| &*target.node).collect();
         let marked = side_by_side(&nodes, AT_ONCE, &self.session.interrupt, &|_| {}, &|node| {
             self.quietly(self.target_of(node.name())?, |transactions| transactions.mark(&operation.phases))
         });
-        marked.into_iter().collect()
+        for (marked, (_, journal)) in marked.into_iter().zip(legs) {
+            marked?;
+            journal.operation.phases.clone_from(&operation.phases);
+        }
+        Ok(())
     }
 
     /// This moment, to the second.

@@ -8,8 +8,9 @@ use clap_complete::ArgValueCompleter;
 use super::candidates;
 use super::carry_out::Crew;
 use super::change::ChangeArgs;
+use super::rolling::{Resumed, Rolling};
 use super::session::Session;
-use super::target::{Place, Target, TargetArgs};
+use super::target::{Extent, Place, Target, TargetArgs};
 use crate::error::{ExitCode, Failure};
 use crate::pki::algorithm::KeyAlgorithm;
 use crate::pki::lifetime::Lifetime;
@@ -17,7 +18,7 @@ use crate::pki::profile::Profile;
 use crate::pki::san::San;
 use crate::pki::spec::Spec;
 use crate::plan::blueprint::Blueprint;
-use crate::plan::create::{self, Import, Problem, Refusal};
+use crate::plan::create::{self, COMMAND, Import, Problem, Refusal};
 use crate::plan::operation::{FileAction, Operation, ProvisioningState};
 use crate::report::Format;
 
@@ -124,19 +125,29 @@ pub struct CreateCertsArgs {
 
 /// Makes what is missing.
 pub fn run(args: &CreateCertsArgs, session: &mut Session) -> anyhow::Result<ExitCode> {
+    create_certs(args, session)
+}
+
+fn create_certs(args: &CreateCertsArgs, session: &Session) -> anyhow::Result<ExitCode> {
     // A spec can be printed anywhere; only a cluster file has a say in it.
     let is_needed = !args.print_spec || matches!(args.target.place, Place::ClusterFile(_) | Place::Cluster(_));
     let target = if is_needed { Some(Target::resolve(&args.target, session)?) } else { None };
     let spec = spec::load(args, target.as_ref().and_then(|target| target.cluster.as_ref()))?;
     let Some(target) = target.filter(|_| !args.print_spec) else { return print(&spec, session) };
-    let crew = Crew::new(session, &target, &args.target, "create-certs");
-    if let Some(code) = recover(args, session, &crew)? {
-        return Ok(code);
+    let mut crew = Crew::new(session, &target, &args.target, COMMAND);
+    if matches!(target.extent, Extent::WholeCluster | Extent::PartOfCluster) {
+        // Nodes share what is made here, so all of them get it or none.
+        crew = crew.rolling(Rolling::of_files(), session.words.clone());
+    }
+    match recover(args, session, &crew)? {
+        Next::Ended(code) => return Ok(code),
+        Next::Again(words) => return again(args, &words, session),
+        Next::Plan => {}
     }
     let places = places::places(&target, &spec, session)?;
     let snapshot = places::observe(&target, &spec, session)?;
     let places = places::with_illegible(places, &target, &snapshot)?;
-    let command_line = crew.command_line("create-certs");
+    let command_line = crew.command_line(COMMAND);
     let request = create::Request {
         spec: &spec,
         snapshot: &snapshot,
@@ -197,20 +208,36 @@ fn take_back(args: &CreateCertsArgs, session: &Session, crew: &Crew<'_>, import:
         .context(Failure::partial("some certificates could not be imported")))
 }
 
+/// What comes after an unfinished operation was dealt with.
+enum Next {
+    Ended(ExitCode),
+    /// Nothing had changed anywhere yet, and these words ask for it again.
+    Again(Vec<String>),
+    /// What this run was asked for.
+    Plan,
+}
+
 /// Finishes or takes back what was interrupted: when asked to, or, for an earlier run of this command, before anything else.
-fn recover(args: &CreateCertsArgs, session: &Session, crew: &Crew<'_>) -> anyhow::Result<Option<ExitCode>> {
+fn recover(args: &CreateCertsArgs, session: &Session, crew: &Crew<'_>) -> anyhow::Result<Next> {
     if args.abort || args.resume {
-        let outcome = if args.abort { crew.abort(args.force)? } else { crew.resume()?.operation() };
+        let outcome = if args.abort {
+            crew.abort(args.force)?
+        } else {
+            match crew.resume()? {
+                Resumed::NotBegun(words) => return Ok(Next::Again(words)),
+                resumed => resumed.operation(),
+            }
+        };
         let Some(operation) = outcome else {
             let message = "no create-certs is unfinished here; nothing was changed";
             return Err(Failure::failed(message).hint("run it without --continue and --abort").into());
         };
         session.result(&operation)?;
-        return Ok(Some(ExitCode::Done));
+        return Ok(Next::Ended(ExitCode::Done));
     }
-    let Some(journal) = crew.unfinished()? else { return Ok(None) };
+    let Some(journal) = crew.unfinished()? else { return Ok(Next::Plan) };
     crew.refuse_other(&journal)?;
-    let command = crew.command_line("create-certs");
+    let command = crew.command_line(COMMAND);
     let unfinished = || {
         let message = format!("{}: an earlier create-certs has begun and is not finished", journal.node);
         Failure::partial(message).hint(format!("`{command} --continue` finishes it, `{command} --abort` takes it back"))
@@ -221,7 +248,21 @@ fn recover(args: &CreateCertsArgs, session: &Session, crew: &Crew<'_>) -> anyhow
     }
     session.ui.status("finishing what an earlier run began");
     crew.resume()?;
-    Ok(None)
+    Ok(Next::Plan)
+}
+
+/// Plans anew what an interrupted run had asked for when it had changed nothing yet.
+fn again(args: &CreateCertsArgs, words: &[String], session: &Session) -> anyhow::Result<ExitCode> {
+    session.ui.status("the interrupted run had not changed anything yet: planning it anew");
+    let mut asked = super::creation(words).ok_or_else(|| {
+        Failure::failed("nothing has changed; what the interrupted run was asked for is not known any more")
+            .hint("run the command again without --continue")
+    })?;
+    asked.target = args.target.clone();
+    // Whoever began it agreed to it, and whoever continues it does again.
+    asked.change = ChangeArgs { yes: true, ..ChangeArgs::default() };
+    (asked.resume, asked.abort) = (false, false);
+    create_certs(&asked, session)
 }
 
 fn print(spec: &Spec, session: &Session) -> anyhow::Result<ExitCode> {

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::{self, ExitCode};
-use crate::plan::rotate::COMMAND;
+use crate::plan::{create, rotate};
 use crate::report::Ui;
 
 pub mod backup_copy;
@@ -168,10 +168,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// The words after the program's name, if they say all that was asked for: none when the environment says something too.
 fn words_of(arguments: &[OsString], asked: &Command) -> Vec<String> {
+    let name = match asked {
+        Command::CreateCerts(_) => create::COMMAND,
+        Command::RotateCerts(_) => rotate::COMMAND,
+        _ => return Vec::new(),
+    };
     let presets = |command: &clap::Command| command.get_arguments().any(|argument| argument.get_env().is_some());
-    let rotates = matches!(asked, Command::RotateCerts(_));
-    let whole = command();
-    if !rotates || whole.find_subcommand(COMMAND).is_none_or(presets) {
+    if command().find_subcommand(name).is_none_or(presets) {
         return Vec::new();
     }
     let words = arguments.iter().skip(1).map(|word| word.to_str().map(str::to_owned));
@@ -180,12 +183,24 @@ fn words_of(arguments: &[OsString], asked: &Command) -> Vec<String> {
 
 /// The options of the `rotate-certs` that `words` are, whatever the environment says now.
 pub(crate) fn rotation(words: &[String]) -> Option<rotate_certs::RotateCertsArgs> {
-    let line = std::iter::once("kubepki".to_owned()).chain(words.iter().cloned());
-    let matches = Cli::command().try_get_matches_from(line).ok()?;
-    match Cli::from_arg_matches(&matches).ok()?.command {
+    match asked(words)? {
         Command::RotateCerts(args) => Some(*args),
         _ => None,
     }
+}
+
+/// The options of the `create-certs` that `words` are, whatever the environment says now.
+fn creation(words: &[String]) -> Option<create_certs::CreateCertsArgs> {
+    match asked(words)? {
+        Command::CreateCerts(args) => Some(*args),
+        _ => None,
+    }
+}
+
+fn asked(words: &[String]) -> Option<Command> {
+    let line = std::iter::once("kubepki".to_owned()).chain(words.iter().cloned());
+    let matches = Cli::command().try_get_matches_from(line).ok()?;
+    Some(Cli::from_arg_matches(&matches).ok()?.command)
 }
 
 #[cfg(test)]

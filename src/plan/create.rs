@@ -33,6 +33,9 @@ pub use authority::Standing;
 pub use import::{Import, import};
 pub use problem::{Problem, Remedy};
 
+/// The command's name.
+pub const COMMAND: &str = "create-certs";
+
 /// Permission bits of private keys, kubeconfigs and, as with kubeadm, `sa.pub`.
 pub(super) const SECRET: u32 = 0o600;
 /// Permission bits of certificates and requests.
@@ -142,7 +145,7 @@ impl<'a> Builder<'a> {
                 return Err(Refusal::UnknownName(name.clone(), here.map(ToString::to_string).collect()));
             }
         }
-        let blueprint = Blueprint { command: "create-certs".to_owned(), ..Blueprint::default() };
+        let blueprint = Blueprint { command: COMMAND.to_owned(), ..Blueprint::default() };
         Ok(Self {
             request,
             blueprint,

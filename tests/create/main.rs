@@ -8,6 +8,7 @@ mod support;
 mod authorities;
 mod crash;
 mod existing;
+mod nodes;
 mod options;
 mod signing;
 mod specs;

@@ -110,13 +110,13 @@ impl Fleet {
         NAMES.iter().map(one).collect()
     }
 
-    /// Empties the nodes.
+    /// Empties the nodes, but for a file that is not kubepki's, and the folder in which it has its own.
     pub fn wipe(&self) {
         for name in NAMES {
             for entry in fs::read_dir(self.at(name, "")).unwrap().map(Result::unwrap) {
                 fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path())).unwrap();
             }
-            // Where kubepki keeps its own things stays.
+            fs::write(self.at(name, "note.txt"), format!("{name}'s own")).unwrap();
             fs::create_dir(self.at(name, "tmp")).unwrap();
             fs::set_permissions(self.at(name, "tmp"), fs::Permissions::from_mode(0o700)).unwrap();
         }
@@ -125,6 +125,12 @@ impl Fleet {
     /// How many files kubepki's own folders hold on all nodes.
     pub fn own_files(&self) -> usize {
         NAMES.iter().map(|name| count(&self.at(name, "tmp/kubepki"))).sum()
+    }
+
+    /// Whether new files lie ready on some node.
+    pub fn has_stages(&self) -> bool {
+        let folders = NAMES.iter().flat_map(|name| fs::read_dir(self.at(name, "tmp/kubepki")).into_iter().flatten());
+        folders.filter_map(Result::ok).any(|folder| folder.path().join("stage").exists())
     }
 
     /// Which file each name on every node is.

@@ -21,6 +21,7 @@ mod issuers;
 mod kubeconfig;
 mod kubelet;
 mod pair;
+mod revoked;
 pub mod row;
 mod served;
 mod strength;
@@ -109,6 +110,7 @@ pub fn diagnose<'a>(snapshot: &'a Snapshot, policy: &Policy) -> Diagnosis<'a> {
     for rule in [
         files::check,
         expiry::check,
+        revoked::check,
         chain::check,
         pair::check,
         identity::check,

@@ -21,6 +21,7 @@ mod files;
 mod kubelet_config;
 mod missing;
 mod place;
+mod records;
 mod references;
 mod servers;
 
@@ -167,12 +168,14 @@ fn look(node: &dyn Node, wanted: &Wanted, reach: Option<&Reach>) -> anyhow::Resu
     }
     let asked = folders.zip(reach);
     let mut queries: Vec<Query> = wanted.scopes.iter().flat_map(place::queries).collect();
+    queries.extend(wanted.scopes.iter().flat_map(records::queries));
     queries.extend(asked.iter().flat_map(|((kubernetes, _), _)| servers::queries(kubernetes)));
     let mut found = node.read(&queries)?;
     let named = named_by_kubelet(&wanted.scopes, &found);
     if !named.is_empty() {
         found.extend(node.read(&named.iter().cloned().map(Query::File).collect::<Vec<_>>())?);
     }
+    snapshot.records = records::take(&wanted.scopes, &mut found);
     let plans = asked.map(|(folders, reach)| (reach, servers::plans(reach.role, folders, &found)));
     let places = place::places(&wanted.scopes, &found);
     let mut artifacts = files::artifacts(found, &wanted.scopes, &places, wanted.keys);
@@ -187,6 +190,7 @@ fn look(node: &dyn Node, wanted: &Wanted, reach: Option<&Reach>) -> anyhow::Resu
             snapshot.catalogs.push(catalog);
         }
     }
+    artifacts.extend(records::damaged(&snapshot.records));
     files::sort(&mut artifacts);
     snapshot.artifacts = artifacts;
     if let Some((_, plans)) = plans.filter(|(reach, _)| reach.even_if_empty || !snapshot.catalogs.is_empty()) {

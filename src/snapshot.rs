@@ -18,6 +18,10 @@ use crate::pki::csr::Request;
 use crate::pki::kubeconfig;
 use crate::pki::private_key::KeyError;
 
+mod records;
+
+pub use records::{Ledger, Records};
+
 /// Everything found.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -52,6 +56,8 @@ pub struct NodeSnapshot {
     pub catalogs: Vec<(Catalog, PathBuf)>,
     /// The files, in the order of the catalog, then by path.
     pub artifacts: Vec<Artifact>,
+    /// kubepki's own records.
+    pub records: Records,
 }
 
 impl NodeSnapshot {
@@ -62,7 +68,14 @@ impl NodeSnapshot {
 
     /// A node on which nothing was looked for yet.
     pub fn empty(name: impl Into<String>) -> Self {
-        Self { name: name.into(), error: None, facts: None, catalogs: Vec::new(), artifacts: Vec::new() }
+        Self {
+            name: name.into(),
+            error: None,
+            facts: None,
+            catalogs: Vec::new(),
+            artifacts: Vec::new(),
+            records: Records::default(),
+        }
     }
 
     /// The artifact at that absolute path.

@@ -17,6 +17,7 @@ use super::state::OperationFolder;
 use super::transaction::Transactions;
 use crate::error::Failure;
 use crate::node::{Content, Effect, Found, FoundState, Node, Query};
+use crate::pki::layout::{LEDGER, REGISTER};
 use crate::plan::operation::{NodeReport, NodeState, Operation, ProvisioningState};
 
 /// The unit in which file systems give room (bytes).
@@ -49,7 +50,7 @@ pub(super) fn refuse_request(node: &str, state_folder: &Path, request: &Request)
         if !path.is_absolute() || !plain || path.file_name().is_none() {
             return refuse(format!("{} is not the plain absolute path of a file", path.display()));
         }
-        if path.starts_with(state_folder) {
+        if path.starts_with(state_folder) && !is_record(state_folder, path) {
             return refuse(format!("{} lies in kubepki's own folder", path.display()));
         }
         if change.step >= request.steps.len().max(1) {
@@ -72,6 +73,11 @@ pub(super) fn refuse_request(node: &str, state_folder: &Path, request: &Request)
         }
     }
     Ok(())
+}
+
+/// Whether a path is that of a record: for a bare folder those lie beside the journals, which tell nothing about them.
+fn is_record(state_folder: &Path, path: &Path) -> bool {
+    path.parent() == Some(state_folder) && [LEDGER, REGISTER].iter().any(|name| path.ends_with(name))
 }
 
 impl Prepared {

@@ -17,6 +17,7 @@ use super::state::{Contents, OperationFolder, StateFolder, Stored, tidy};
 use crate::error::{ExitCode, Failure, exit_code};
 use crate::node::interrupt::Interrupt;
 use crate::node::{Content, Effect, FoundState, LockGuard, LockOwner, Node, Query};
+use crate::pki::layout::RECORDS;
 use crate::plan::operation::{NodeState, Operation, ProvisioningState};
 
 /// How an unfinished operation is ended; `command` is the command line without its last option.
@@ -204,7 +205,10 @@ impl Transactions<'_> {
         let is_needed = |directory: &&String| paths.iter().any(|path| path.starts_with(directory));
         for directory in journal.directories.iter().filter(is_needed) {
             self.check_interrupt()?;
-            self.node.apply(&Effect::MakeDirectory { path: Path::new(directory), mode: journal.directory_mode })?;
+            // What kubepki records is nobody else's business.
+            let is_own = Path::new(directory).file_name().is_some_and(|name| name == RECORDS);
+            let mode = if is_own { 0o700 } else { journal.directory_mode };
+            self.node.apply(&Effect::MakeDirectory { path: Path::new(directory), mode })?;
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ use crate::node::Node;
 use crate::node::fleet::{AT_ONCE, side_by_side};
 use crate::plan::blueprint::Blueprint;
 use crate::plan::operation::{FileAction, NodeReport, NodeState, Operation, ProvisioningState};
+use crate::report::Report;
 use crate::report::progress::Progress;
 
 /// A changing command at work on its target.
@@ -112,6 +113,20 @@ impl<'a> Crew<'a> {
         blueprint: &Blueprint,
         question: &str,
     ) -> anyhow::Result<Option<Operation>> {
+        self.carry_out_shown(change, blueprint, question, None)
+    }
+
+    /// As [`Crew::carry_out`], but what the operator is shown is `shown` and not the operation.
+    ///
+    /// # Errors
+    /// As [`Crew::carry_out`].
+    pub fn carry_out_shown(
+        &self,
+        change: &ChangeArgs,
+        blueprint: &Blueprint,
+        question: &str,
+        shown: Option<&dyn Report>,
+    ) -> anyhow::Result<Option<Operation>> {
         let mut operation = blueprint.operation(&change::operation_id(self.session.now)?);
         // A node on which nothing changes has nothing to wait for.
         let is_idle = |node: &NodeReport| node.files.iter().all(|file| file.action == FileAction::Unchanged);
@@ -121,7 +136,8 @@ impl<'a> Crew<'a> {
         for warning in &blueprint.warnings {
             self.session.ui.warning(warning);
         }
-        if self.session.decide(change, &operation, question)? == Decision::OnlyShow {
+        let names: Vec<&str> = operation.nodes.iter().map(|node| node.name.as_str()).collect();
+        if self.session.decide(change, shown.unwrap_or(&operation), &names, question)? == Decision::OnlyShow {
             return Ok(None);
         }
         let nodes = self.nodes();

@@ -26,6 +26,7 @@ pub mod global;
 pub mod list;
 pub mod live;
 pub mod record;
+pub mod revoke;
 pub mod rolling;
 pub mod rotate_certs;
 pub mod session;
@@ -89,6 +90,7 @@ pub enum Command {
     Discover(Box<discover::DiscoverArgs>),
     GetCredentials(Box<get_credentials::GetCredentialsArgs>),
     List(list::ListArgs),
+    Revoke(Box<revoke::RevokeArgs>),
     RotateCerts(Box<rotate_certs::RotateCertsArgs>),
     Show(show::ShowArgs),
     Verify(Box<verify::VerifyArgs>),
@@ -100,7 +102,11 @@ impl Command {
     /// Whether it must never be torn away in the middle.
     fn changes_something(&self) -> bool {
         match self {
-            Self::CreateCerts(_) | Self::Discover(_) | Self::GetCredentials(_) | Self::RotateCerts(_) => true,
+            Self::CreateCerts(_)
+            | Self::Discover(_)
+            | Self::GetCredentials(_)
+            | Self::Revoke(_)
+            | Self::RotateCerts(_) => true,
             Self::CheckExpiry(_)
             | Self::Completion(_)
             | Self::List(_)
@@ -122,6 +128,7 @@ impl Command {
             Self::Discover(args) => discover::run(args, session),
             Self::GetCredentials(args) => get_credentials::run(args, session),
             Self::List(args) => list::run(args, session),
+            Self::Revoke(args) => revoke::run(args, session),
             Self::RotateCerts(args) => rotate_certs::run(args, session),
             Self::Show(args) => show::run(args, session),
             Self::Verify(args) => verify::run(args, session),

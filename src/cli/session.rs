@@ -11,7 +11,6 @@ use time::OffsetDateTime;
 use super::change::ChangeArgs;
 use crate::error::{ExitCode, Failure};
 use crate::node::interrupt::Interrupt;
-use crate::plan::operation::Operation;
 use crate::report::prompt::{Answer, Terminal};
 use crate::report::table::Look;
 use crate::report::{Report, Ui, View};
@@ -101,7 +100,13 @@ impl Session {
     ///
     /// # Errors
     /// When the answer is no, or when there is nobody to ask.
-    pub fn decide(&self, change: &ChangeArgs, plan: &Operation, question: &str) -> anyhow::Result<Decision> {
+    pub fn decide(
+        &self,
+        change: &ChangeArgs,
+        plan: &dyn Report,
+        nodes: &[&str],
+        question: &str,
+    ) -> anyhow::Result<Decision> {
         if change.what_if {
             self.result(plan)?;
             return Ok(Decision::OnlyShow);
@@ -115,7 +120,7 @@ impl Session {
             questions.push(question.to_owned());
         }
         if change.confirm {
-            questions.extend(plan.nodes.iter().map(|node| format!("Change node {}?", node.name)));
+            questions.extend(nodes.iter().map(|node| format!("Change node {node}?")));
         }
         for question in questions {
             self.agree(preface.take().as_ref(), &question)?;

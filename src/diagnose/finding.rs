@@ -152,6 +152,9 @@ findings! {
     /// It ends after the CA that issued it.
     OutlivesIssuer = "outlives-issuer", Warning, Attention;
 
+    /// An entry of a revocation means it.
+    CertificateRevoked = "certificate-revoked", Broken, Revoked;
+
     /// None of the CAs that its peers trust issued it.
     IssuerUnknown = "issuer-unknown", Broken, Untrusted;
     /// Another CA of this node issued it than its peers trust.

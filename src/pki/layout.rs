@@ -6,6 +6,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+/// Where kubepki keeps its records, below the folder of the certificates.
+pub const RECORDS: &str = ".kubepki";
+/// The ledger of revocations, among the records.
+pub const LEDGER: &str = "revocations.yaml";
+/// The register of issued certificates, among the records.
+pub const REGISTER: &str = "register.jsonl";
+
 /// What a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -92,11 +99,16 @@ impl Layout {
             .collect()
     }
 
+    /// Where ledger and register are: they stay with the certificates they are about.
+    pub fn records_dir(&self) -> PathBuf {
+        self.pki_dir.join(RECORDS)
+    }
+
     /// kubepki's own folder on this machine, for journals, stages, backups and the lock.
     pub fn state_dir(&self) -> PathBuf {
         match &self.kubernetes_dir {
             Some(kubernetes_dir) => kubernetes_dir.join("tmp/kubepki"),
-            None => self.pki_dir.join(".kubepki"),
+            None => self.records_dir(),
         }
     }
 }

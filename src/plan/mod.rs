@@ -11,6 +11,7 @@ pub mod gates;
 pub mod operation;
 pub mod phase;
 pub mod restart;
+pub mod revoke;
 pub mod rotate;
 pub mod rounds;
 pub mod sign_in;

@@ -13,6 +13,7 @@ pub mod progress;
 pub mod prometheus;
 pub mod prompt;
 pub mod query;
+pub mod revocation;
 mod spec;
 pub mod structured;
 pub mod table;

@@ -17,11 +17,11 @@ pub struct SpecError {
 }
 
 impl SpecError {
-    pub(super) fn at(place: Option<Place>, message: impl Into<String>) -> Self {
+    pub(in crate::pki) fn at(place: Option<Place>, message: impl Into<String>) -> Self {
         Self { place, message: message.into(), hint: None }
     }
 
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(in crate::pki) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }

@@ -1,0 +1,413 @@
+//! `revoke`: certificates that shall count no more, and what each component does about that.
+
+use std::path::PathBuf;
+
+use super::carry_out::Crew;
+use super::change::ChangeArgs;
+use super::live;
+use super::rolling::{Resumed, Rolling};
+use super::session::Session;
+use super::target::{Target, TargetArgs};
+use crate::diagnose::{Policy, diagnose};
+use crate::error::{ExitCode, Failure};
+use crate::pki::register::{Issued, Origin};
+use crate::pki::revocation::Revocation;
+use crate::plan::operation::{Operation, ProvisioningState};
+use crate::plan::restart::Manifest;
+use crate::plan::revoke::known::{Known, known};
+use crate::plan::revoke::result::{MatchRow, RevocationResult};
+use crate::plan::revoke::{COMMAND, Case, Plan, ledger, lockout, plan};
+use crate::report::revocation::LedgerReport;
+use crate::report::text::counted;
+use crate::snapshot::Snapshot;
+
+mod given;
+mod sight;
+mod wanted;
+
+use given::Given;
+use wanted::{NotBefore, not_before};
+
+/// Take certificates back before they end
+///
+/// Writes what is revoked into a ledger on every control-plane node and lets each component refuse it that can:
+/// kube-apiserver by the certificate's hash, etcd by serial number, kubepki itself when it is to issue such a certificate
+/// again. --prepare sets the components up for that once. The result says for each component whether it enforces the
+/// revocation; check-expiry shows what is revoked.
+///
+/// Certificates are named by serial number, group (organization), DNS name or address; a name that begins with a dot means
+/// all names below it. With --not-before only certificates issued before that moment are meant. Without it renewed and
+/// future ones are meant as well: for anything but serial numbers that has to be said with --not-before none.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kubepki revoke --kubeconfig leaked.conf               # who that is, what they may do, and an end to it
+  kubepki revoke --serial 77:fd:f4:b1 --description 'lost laptop'
+  kubepki revoke --group dev --not-before now           # everybody in the group needs a new certificate
+  kubepki revoke --dns .old.example.com --not-before none --what-if
+  kubepki revoke -f revocations.yaml --yes              # RenewRevocation manifests
+  kubepki revoke --list
+  kubepki revoke --delete revoke-20260102t030405z
+  kubepki revoke -n prod --prepare                      # once for each cluster")]
+pub struct RevokeArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+
+    #[command(flatten)]
+    change: ChangeArgs,
+
+    /// Serial number in hexadecimal digits, in any usual form; may be given more than once
+    #[arg(long = "serial", value_name = "HEX", value_delimiter = ',')]
+    serials: Vec<String>,
+
+    /// Group: an organization in the subject; may be given more than once
+    #[arg(long = "group", value_name = "GROUP")]
+    groups: Vec<String>,
+
+    /// DNS name among the alternative names; with a dot in front all names below it; may be given more than once
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    dns: Vec<String>,
+
+    /// Address among the alternative names; may be given more than once
+    #[arg(long = "ip", value_name = "IP", value_delimiter = ',')]
+    ips: Vec<String>,
+
+    /// The client certificates in this kubeconfig, by their serial numbers; may be given more than once
+    #[arg(long = "kubeconfig", value_name = "FILE")]
+    kubeconfigs: Vec<PathBuf>,
+
+    /// Of the kubeconfig only the user of this context
+    #[arg(long, value_name = "CONTEXT", requires = "kubeconfigs")]
+    context: Option<String>,
+
+    /// The first certificate in this file (PEM or DER), by its serial number; may be given more than once
+    #[arg(long = "certificate", value_name = "FILE")]
+    certificates: Vec<PathBuf>,
+
+    /// Only certificates issued before: now, 2026-01-31T12:00:00Z or -1h; none means existing and future ones
+    #[arg(long, value_name = "TIME|now|none", value_parser = not_before, allow_hyphen_values = true)]
+    not_before: Option<NotBefore>,
+
+    /// Why, for whoever reads the list
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+
+    /// Name of the revocation [default: made from the time]
+    #[arg(long, value_name = "NAME", value_parser = revocation_name)]
+    revocation_name: Option<String>,
+
+    /// RenewRevocation manifests (certificates.microsoft.com/v1), - for standard input
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    /// Set the components up to enforce revocations, node after node; needed once
+    #[arg(long)]
+    prepare: bool,
+
+    /// Store the revocations in the cluster as well (docs/renewrevocation-crd.yaml)
+    #[arg(long)]
+    apply: bool,
+
+    /// Show what is revoked
+    #[arg(long, conflicts_with_all = ["delete", "prepare", "apply", "renew", "file", "serials", "groups", "dns", "ips"])]
+    #[arg(conflicts_with_all = ["kubeconfigs", "certificates", "resume", "abort"])]
+    list: bool,
+
+    /// Take a revocation back, by its name; what it revoked counts again
+    #[arg(long, value_name = "NAME")]
+    #[arg(conflicts_with_all = ["prepare", "renew", "file", "serials", "groups", "dns", "ips", "kubeconfigs", "certificates"])]
+    delete: Option<String>,
+
+    /// Renew first what is in use and would be revoked
+    #[arg(long)]
+    renew: bool,
+
+    /// Revoke although that locks out the control plane, kubelets or yourself
+    #[arg(long)]
+    force: bool,
+
+    /// Finish what an interrupted run began
+    #[arg(long = "continue", conflicts_with = "abort")]
+    resume: bool,
+
+    /// Go back to the state before an interrupted run
+    #[arg(long)]
+    abort: bool,
+}
+
+fn revocation_name(text: &str) -> Result<String, String> {
+    if Revocation::is_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err("a name has lower-case letters, digits, `-` and `.`, as `leaked-laptop`".to_owned())
+}
+
+/// Revokes.
+pub fn run(args: &RevokeArgs, session: &mut Session) -> anyhow::Result<ExitCode> {
+    args.refuse_idle()?;
+    let given = given::read(args)?;
+    let target = Target::resolve(&args.target, session)?;
+    let seats = sight::seats(&target)?;
+    let is_live = live::is_live(&target, &args.target.place);
+    let mut crew = Crew::new(session, &target, &args.target, COMMAND);
+    if is_live {
+        crew = crew.rolling(quiet(&target), Vec::new());
+    }
+    if args.resume || args.abort {
+        return recover(args, session, &crew);
+    }
+    if let Some(journal) = crew.unfinished()?.filter(|_| !args.list) {
+        crew.refuse_other(&journal)?;
+        if !args.change.what_if {
+            session.ui.status("finishing what an earlier run began");
+            crew.resume()?;
+        }
+    }
+    let snapshot = sight::observe(&target, session)?;
+    let (mut whole, differences) = ledger::of(&snapshot)?;
+    differences.iter().for_each(|difference| session.ui.warning(difference));
+    if args.list {
+        session.result(&LedgerReport(&whole))?;
+        return Ok(ExitCode::Done);
+    }
+    let new = match &args.delete {
+        Some(name) => {
+            ledger::take(&mut whole, name)?;
+            Vec::new()
+        }
+        None => wanted::revocations(args, &given.serials(), &whole, session.now)?,
+    };
+    if args.change.what_if {
+        if let Err(failure) = wanted::refuse_unsaid(args, &new) {
+            session.ui.warning(&failure.to_string());
+        }
+    } else {
+        wanted::refuse_unsaid(args, &new)?;
+    }
+    ledger::put(&mut whole, &new, session.now);
+    let names: Vec<String> = new.iter().map(|revocation| revocation.name.clone()).collect();
+    let manifests = live::manifests(&target)?;
+    let work = Work { args, session, target: &target, given: &given, manifests: &manifests, is_live };
+    work.carry_out(&crew, &snapshot, &seats, &whole, &names)
+}
+
+/// One run with everything it was asked for.
+struct Work<'a> {
+    args: &'a RevokeArgs,
+    session: &'a Session,
+    target: &'a Target,
+    given: &'a Given,
+    manifests: &'a [Manifest],
+    is_live: bool,
+}
+
+impl Work<'_> {
+    fn carry_out(
+        &self,
+        crew: &Crew<'_>,
+        before: &Snapshot,
+        seats: &[crate::plan::revoke::Seat],
+        whole: &[Revocation],
+        names: &[String],
+    ) -> anyhow::Result<ExitCode> {
+        let (args, session, now) = (self.args, self.session, self.session.now);
+        let after = self.as_it_will_be(before, whole);
+        let diagnosis = diagnose(&after, &Policy { target: target_words(&args.target), ..Policy::at(now) });
+        let known = known(&after, &diagnosis.rows, &[], whole);
+        let told = self.told(&known);
+        let files = sight::files(self.target, seats, session)?;
+        let case = Case {
+            snapshot: before,
+            seats,
+            ledger: whole,
+            names,
+            known: &known,
+            told: &told,
+            manifests: self.manifests,
+            files: &files,
+            is_live: self.is_live,
+            prepare: args.prepare,
+            now,
+        };
+        let Plan { blueprint, states } = plan(&case)?;
+        let mut result = RevocationResult {
+            kind: "RevocationResult",
+            name: args.delete.clone().unwrap_or_else(|| names.join(", ")),
+            provisioning_state: ProvisioningState::Planned,
+            matches: matches(&diagnosis.rows, &known, whole, names, now),
+            components: states,
+            proof: Vec::new(),
+            holders: self.given.holders.clone(),
+            nodes: blueprint.operation("").nodes,
+            next_steps: blueprint.next_steps.clone(),
+        };
+        let locked_out = lockout::of(&case, &[]);
+        if !locked_out.is_empty() {
+            self.lock_out(&locked_out)?;
+        }
+        let hit: Vec<&Known> = case.hit().collect();
+        if !hit.is_empty() && hit.iter().all(|known| known.is_kubelet_serving()) {
+            session.result(&result)?;
+            let message = "nothing was changed: all that matches are serving certificates of kubelets, and those cannot be revoked";
+            return Err(Failure::failed(message)
+                .hint("whoever connects to a kubelet checks no list; have the kubelet make a new one: `kubepki repair-certs`")
+                .into());
+        }
+        let question = self.question(names, hit.len(), seats.len());
+        let Some(operation) = crew.carry_out_shown(&args.change, &blueprint, &question, Some(&result))? else {
+            return Ok(ExitCode::Done);
+        };
+        if hit.is_empty() && !names.is_empty() {
+            session
+                .ui
+                .status("no certificate that is known matches; the entries stay on the ledger for those that turn up");
+        }
+        self.finish(&mut result, operation);
+        session.result(&result)?;
+        Ok(ExitCode::Done)
+    }
+
+    /// The snapshot with the new ledger on every node, and the given files.
+    fn as_it_will_be(&self, before: &Snapshot, whole: &[Revocation]) -> Snapshot {
+        let mut after = before.clone();
+        for node in &mut after.nodes {
+            node.records.ledger.revocations = whole.to_vec();
+        }
+        if let Some(found) = &self.given.found {
+            let mut found = found.clone();
+            let here = after.nodes.iter().position(|node| node.name == found.name);
+            match here.and_then(|place| after.nodes.get_mut(place)) {
+                Some(node) => {
+                    found.artifacts.retain(|artifact| node.at(&artifact.path).is_none());
+                    node.artifacts.append(&mut found.artifacts);
+                }
+                None => after.nodes.push(found),
+            }
+        }
+        after
+    }
+
+    /// What goes into the registers: everything that was found and is not there yet.
+    fn told(&self, known: &[Known]) -> Vec<Issued> {
+        let found = known.iter().filter(|known| known.certificate.is_some() && !known.issued.is_ca);
+        let given: Vec<String> = self.given.certificates.iter().map(|one| one.fingerprint_hex()).collect();
+        let origin = |issued: &Issued| if given.contains(&issued.sha256) { Origin::File } else { issued.source };
+        found.map(|known| Issued { source: origin(&known.issued), ..known.issued.clone() }).collect()
+    }
+
+    fn lock_out(&self, who: &[String]) -> anyhow::Result<()> {
+        let list = who.join("\n  ");
+        if self.args.force || self.args.change.what_if || self.args.renew {
+            self.session.ui.warning(&format!("this locks out:\n  {list}"));
+            return Ok(());
+        }
+        Err(Failure::failed(format!("nothing was changed, because this would lock out:\n  {list}"))
+            .hint("--renew renews them first; --not-before spares newer ones; --force revokes all the same")
+            .into())
+    }
+
+    fn question(&self, names: &[String], hit: usize, seats: usize) -> String {
+        let nodes = counted(seats, "control-plane node");
+        match &self.args.delete {
+            Some(name) => format!("Take the revocation {name} back on {nodes}? What it revoked counts again."),
+            None if names.is_empty() => format!("Change the files above on {nodes}?"),
+            None => format!("Revoke {} ({}) on {nodes}?", counted(hit, "certificate"), names.join(", ")),
+        }
+    }
+
+    fn finish(&self, result: &mut RevocationResult, operation: Operation) {
+        use crate::plan::revoke::result::Enforcement;
+        let now = self.session.by_now();
+        let now = now.replace_nanosecond(0).unwrap_or(now);
+        result.provisioning_state = operation.provisioning_state;
+        result.nodes = operation.nodes;
+        for state in result.components.iter_mut().filter(|state| state.state == Enforcement::Enforced) {
+            state.since = state.since.or(Some(now));
+        }
+    }
+}
+
+/// The rows that the named revocations mean, and what only the registers know.
+fn matches(
+    rows: &[crate::diagnose::Row<'_>],
+    known: &[Known],
+    whole: &[Revocation],
+    names: &[String],
+    now: time::OffsetDateTime,
+) -> Vec<MatchRow> {
+    let by = |known: &Known| -> Option<(&Revocation, usize)> {
+        let (name, place) = known.by.iter().find(|(name, _)| names.contains(name))?;
+        Some((whole.iter().find(|revocation| revocation.name == *name)?, *place))
+    };
+    let mut matches = Vec::new();
+    for row in rows {
+        let Some(certificate) = row.certificate else { continue };
+        let sha256 = certificate.fingerprint_hex();
+        let found = known.iter().find(|known| known.issued.sha256 == sha256);
+        if let Some(by) = found.and_then(by) {
+            matches.push(MatchRow::of_row(row, certificate, by, now));
+        }
+    }
+    for known in known.iter().filter(|known| known.certificate.is_none()) {
+        if let Some(by) = by(known) {
+            matches.push(MatchRow::of_register(&known.issued, by, now));
+        }
+    }
+    matches
+}
+
+/// A change of files that nothing is restarted for and nothing waits for: it has to work while the API is down.
+fn quiet<'a>(target: &Target) -> Rolling<'a> {
+    Rolling {
+        means: live::means(target.cluster.as_ref()),
+        parallel: 1,
+        prove: Box::new(|_, _, _| Ok(())),
+        before: Box::new(|_, _, _| ()),
+        between: Box::new(|_, _| Ok(())),
+    }
+}
+
+/// `--continue` and `--abort`.
+fn recover(args: &RevokeArgs, session: &Session, crew: &Crew<'_>) -> anyhow::Result<ExitCode> {
+    if let Some(journal) = crew.unfinished()? {
+        crew.refuse_other(&journal)?;
+    }
+    let outcome = if args.abort {
+        crew.abort(false)?
+    } else {
+        match crew.resume()? {
+            Resumed::NotBegun(_) => {
+                session.ui.status("the interrupted run had not changed anything yet: run the command again as it was");
+                return Ok(ExitCode::Done);
+            }
+            resumed => resumed.operation(),
+        }
+    };
+    match outcome {
+        Some(operation) => session.result(&operation)?,
+        None => session.ui.status("no revocation is unfinished here"),
+    }
+    Ok(ExitCode::Done)
+}
+
+/// The options that name the target, with a space in front.
+fn target_words(target: &TargetArgs) -> String {
+    match target.words() {
+        words if words.is_empty() => words,
+        words => format!(" {words}"),
+    }
+}
+
+impl RevokeArgs {
+    /// Refuses a command that asks for nothing.
+    fn refuse_idle(&self) -> Result<(), Failure> {
+        let names_some = [&self.serials, &self.groups, &self.dns, &self.ips].iter().any(|list| !list.is_empty());
+        let gives_some = !self.kubeconfigs.is_empty() || !self.certificates.is_empty() || self.file.is_some();
+        let does_some = self.prepare || self.apply || self.list || self.delete.is_some() || self.renew;
+        if names_some || gives_some || does_some || self.resume || self.abort {
+            return Ok(());
+        }
+        Err(Failure::usage("nothing to revoke: no certificate is named")
+            .hint("--serial, --group, --dns, --ip, --kubeconfig, --certificate or -f FILE; `kubepki revoke --help`"))
+    }
+}

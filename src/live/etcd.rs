@@ -168,6 +168,27 @@ impl<'a> Etcd<'a> {
         })
     }
 
+    /// Makes another member the leader, if this one is it: an election that nobody waits for, where the end of a leader
+    /// would be one that everybody waits for. Returns its name; `None` when there was nothing to do, or nobody to lead.
+    ///
+    /// # Errors
+    /// When it does not do so.
+    pub fn hand_over(&self) -> Result<Option<String>, NoAnswer> {
+        let own = self.status()?;
+        if own.leader != Some(own.id) {
+            return Ok(None);
+        }
+        for member in self.members()?.iter().filter(|member| member.id != own.id && !member.is_learner) {
+            let is_well = client_endpoint(member).is_ok_and(|endpoint| self.at(endpoint).healthy().is_ok());
+            if is_well {
+                let body = json!({ "targetID": member.id.to_string() });
+                self.post("/v3/maintenance/transfer-leadership", &body)?;
+                return Ok(Some(member.name.clone()));
+            }
+        }
+        Ok(None)
+    }
+
     /// The certificates the member serves just now, leaf first, as DER.
     ///
     /// # Errors
@@ -177,8 +198,12 @@ impl<'a> Etcd<'a> {
     }
 
     fn call(&self, path: &str) -> Result<Value, NoAnswer> {
-        let nothing = json!({}).to_string();
-        let content = Some(("application/json", nothing.as_bytes()));
+        self.post(path, &json!({}))
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Result<Value, NoAnswer> {
+        let text = body.to_string();
+        let content = Some(("application/json", text.as_bytes()));
         success(&self.ask(&Request { method: "POST", content, ..Request::get(path) })?)
     }
 

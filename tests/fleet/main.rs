@@ -1,7 +1,8 @@
 //! The binary on a cluster of machines: real sshd's, each with `/etc/kubernetes` and `/var/lib/kubelet` of its own, and
 //! nothing in common but what kubepki brings there.
 //!
-//! No component of Kubernetes runs on them, so this is about files: what each node has before, in between and after.
+//! No component of Kubernetes runs on them, so this is about files: what each node has before, in between and after. Only
+//! etcd, which every distribution has, runs in some of the tests.
 
 #![allow(unreachable_pub, reason = "a program of its own")]
 #![allow(dead_code, reason = "shared files are written for all programs")]
@@ -9,18 +10,25 @@
 
 mod access;
 mod create;
+mod etcd;
 mod holding;
 mod judge;
+mod keeper;
 mod looking;
 mod machines;
 mod rotate;
 mod secrets;
 mod stops;
+mod writer;
 
 #[path = "../support/binary.rs"]
 mod binary;
+#[path = "../support/etcd.rs"]
+mod etcd_programs;
 #[path = "../support/openssl.rs"]
 mod openssl;
+#[path = "../support/process.rs"]
+mod process;
 #[path = "../remote/server.rs"]
 mod server;
 #[path = "../support/skip.rs"]

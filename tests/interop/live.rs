@@ -83,6 +83,16 @@ fn judge_etcd(program: &Path) {
     assert!(members.iter().any(|member| Some(member.id) == quorum.leader));
     assert!(all.iter().all(|status| !status.version.is_empty() && status.errors.is_empty()), "{all:?}");
     at(2).healthy().unwrap();
+    let leads = |index: &usize| all[*index].leader == Some(all[*index].id);
+    let (leader, follower) = ((0..3).find(leads).unwrap(), (0..3).find(|index| !leads(index)).unwrap());
+    assert_eq!(at(follower).hand_over().unwrap(), None, "it does not lead");
+    let next = at(leader).hand_over().unwrap().unwrap();
+    let next = members.iter().find(|member| member.name == next).unwrap();
+    assert_ne!(next.id, all[leader].id);
+    wait(|| match at(follower).status() {
+        Ok(status) if status.leader == Some(next.id) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
     let served = at(0).at(endpoints[1].clone()).served().unwrap();
     let file = std::fs::read(first.pki("etcd/server.crt")).unwrap();
     assert_eq!(served, kubepki::live::credential::certificates(&file));

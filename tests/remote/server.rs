@@ -253,7 +253,7 @@ impl Server {
     }
 
     /// The first process of the namespaces, as this machine numbers it: the only child of the one that made them.
-    fn first(&self) -> String {
+    pub fn first(&self) -> String {
         children(&self.child.id().to_string()).concat()
     }
 
@@ -272,7 +272,7 @@ impl Drop for Server {
 }
 
 /// The processes that `pid` has started and not yet waited for.
-fn children(pid: &str) -> Vec<String> {
+pub fn children(pid: &str) -> Vec<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().map(str::to_owned).collect()
 }

@@ -33,6 +33,11 @@ impl Server {
         Self { child: command.spawn().unwrap(), log: log.to_owned() }
     }
 
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether it has ended by itself.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()

@@ -1,10 +1,13 @@
-//! An API server that is about to end takes no new connections for a moment.
+//! What is about to end lets go first: an API server takes no new connections for a moment, a member of etcd leads no more.
 //!
 //! kube-apiserver without `--shutdown-delay-duration` (kubeadm sets none) stops answering as soon as it is told to end, and
 //! whoever has just connected gets an error. So its process may open no more files for a second before that (prlimit(1),
 //! util-linux): connections wait in the kernel's queue before any TLS, load balancers see that and go elsewhere, requests
 //! under way are answered. Without a second API server there is nowhere to go, so nothing is done.
+//!
+//! A leader of etcd that ends costs every client an election. It hands over while it still serves.
 
+use super::proof;
 use crate::apply::journal::Journal;
 use crate::cli::session::Session;
 use crate::cli::target::{Target, TargetNode};
@@ -12,6 +15,9 @@ use crate::pki::layout::Role;
 
 /// The component.
 const API_SERVER: &str = "kube-apiserver";
+
+/// The other.
+const ETCD: &str = "etcd";
 
 /// Takes the limit away again after half a minute, should the process still be there then. The second is what a load
 /// balancer needs to look twice, if it looks every half second.
@@ -26,18 +32,26 @@ done
 sleep 1
 "#;
 
-/// Before a step of a node that ends its API server. What goes wrong is no error: the step would end it anyway.
+/// Before a step of a node that ends its API server or its member of etcd. What goes wrong is no error: the step would end
+/// them anyway.
 pub(super) fn drain(session: &Session, target: &Target, node: &TargetNode, journal: &Journal, step: usize) {
     let Some(planned) = journal.steps.get(step) else { return };
-    let ends = planned.stops.iter().chain(&planned.restarts).any(|component| component == API_SERVER);
+    let ends = |name: &str| planned.stops.iter().chain(&planned.restarts).any(|component| component == name);
     let others = target.nodes.iter().filter(|other| other.role == Role::ControlPlane).count() > 1;
-    if !ends || !others || super::is_stopped(node, journal, API_SERVER) || waits_by_itself(node, journal) {
-        return;
-    }
+    let is_there = |name: &str| ends(name) && others && !super::is_stopped(node, journal, name);
     let name = node.node.name();
-    session.ui.step(&format!("{name}: kube-apiserver takes no new connections for a moment before it ends"));
-    if let Err(error) = node.node.run(DRAIN) {
-        session.ui.debug(&format!("{name}: it could not be told to: {error:#}"));
+    if is_there(API_SERVER) && !waits_by_itself(node, journal) {
+        session.ui.step(&format!("{name}: kube-apiserver takes no new connections for a moment before it ends"));
+        if let Err(error) = node.node.run(DRAIN) {
+            session.ui.debug(&format!("{name}: it could not be told to: {error:#}"));
+        }
+    }
+    if is_there(ETCD) {
+        match proof::member(node).and_then(|own| own.hand_over().map_err(|error| error.to_string())) {
+            Ok(Some(leader)) => session.ui.step(&format!("{name}: etcd's lead goes to {leader}")),
+            Ok(None) => {}
+            Err(reason) => session.ui.debug(&format!("{name}: etcd did not hand over its lead: {reason}")),
+        }
     }
 }
 

@@ -84,11 +84,15 @@ fn own_address(node: &TargetNode) -> Option<String> {
     node.node.facts().ok()?.addresses.first().map(ToString::to_string)
 }
 
-pub(super) fn etcd(node: &TargetNode) -> Result<(), String> {
+/// The node's own member of etcd.
+pub(super) fn member(node: &TargetNode) -> Result<Etcd<'_>, String> {
     let listener = places(node)?.etcd.ok_or("there is no etcd on this node")?;
-    let folder = node.layout.pki_dir.join("etcd");
-    let credential = Credential::read_pair(&*node.node, &folder.join("healthcheck-client"), &folder.join("ca.crt"))?;
-    let own = Etcd::new(&*node.node, listener.endpoint, &credential, limits())?;
+    Etcd::new(&*node.node, listener.endpoint, &client_of_etcd(node)?, limits())
+}
+
+/// Every member of etcd is well, and they agree on a leader.
+pub(super) fn etcd(node: &TargetNode) -> Result<(), String> {
+    let own = member(node)?;
     let words = |error: NoAnswer| error.to_string();
     let members = own.members().map_err(words)?;
     let mut answers = Vec::new();
@@ -113,12 +117,23 @@ pub(super) fn etcd(node: &TargetNode) -> Result<(), String> {
     ))
 }
 
+/// The credential with which the node's own probes ask its member of etcd.
+fn client_of_etcd(node: &TargetNode) -> Result<Credential, String> {
+    let folder = node.layout.pki_dir.join("etcd");
+    Credential::read_pair(&*node.node, &folder.join("healthcheck-client"), &folder.join("ca.crt"))
+}
+
 fn started(target: &Target, node: &TargetNode, name: &str, since: &Path, now: OffsetDateTime) -> Result<(), String> {
     let component = Component::ALL.into_iter().find(|one| one.name() == name);
     let component = component.ok_or_else(|| format!("nobody knows how to ask {name} since when it runs"))?;
     let found = read(node, Query::Metadata(since.to_owned()))?;
     let changed = found.metadata.ok_or_else(|| format!("{} is not there", since.display()))?.modified;
-    let Some(credential) = administrator(target, node) else {
+    let credential = match component {
+        // It may run on a machine of its own, where nobody administers a cluster.
+        Component::Etcd => Some(client_of_etcd(node)?),
+        _ => administrator(target, node),
+    };
+    let Some(credential) = credential else {
         // The kubelet tells nobody else; its lease is looked at besides.
         return if component == Component::Kubelet {
             renewed(node, Some(changed), now)

@@ -26,7 +26,9 @@ pub mod row;
 mod served;
 mod strength;
 
+pub use files::{exposures, holds_key, usual_owner};
 pub use finding::{Finding, FindingId, Severity, Status};
+pub use identity::lacking_names;
 pub use row::{Member, Row};
 
 use case::Case;

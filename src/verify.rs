@@ -85,7 +85,8 @@ fn judge(
         | FileContent::Request(_)
         | FileContent::Manifest(_)
         | FileContent::Bytes(_)
-        | FileContent::Kubeconfig(KubeconfigPlan::New { .. })
+        | FileContent::Kubeconfig(KubeconfigPlan::New { .. } | KubeconfigPlan::OfKubelet { .. })
+        | FileContent::Dressed { .. }
         | FileContent::Link { .. } => None,
     }
 }

@@ -51,6 +51,8 @@ pub fn file(
         FileContent::Kubeconfig(plan) => kubeconfig(node, path, plan, minted)?,
         FileContent::Manifest(text) => Zeroizing::new(text.clone().into_bytes()),
         FileContent::Bytes(bytes) => Zeroizing::new(bytes.clone()),
+        FileContent::Dressed { content: Some(content), .. } => self::file(node, path, content, minted)?,
+        FileContent::Dressed { content: None, .. } => existing::content(node, path)?,
         FileContent::Link { .. } => return Err(anyhow!("{} is a link and has no content", path.display())),
     })
 }
@@ -63,9 +65,11 @@ pub fn leading_certificate<'a>(content: &'a FileContent, minted: &'a Minted) -> 
         | FileContent::Kubeconfig(KubeconfigPlan::New { client: (references, _), .. }) => references.first()?,
         FileContent::Kubeconfig(KubeconfigPlan::Existing { clients, .. }) => clients.first()?.1.first()?,
         FileContent::Der(reference) => reference,
+        FileContent::Dressed { content, .. } => return leading_certificate(content.as_deref()?, minted),
         FileContent::PrivateKey(_)
         | FileContent::PublicKeys(_)
         | FileContent::Request(_)
+        | FileContent::Kubeconfig(KubeconfigPlan::OfKubelet { .. })
         | FileContent::Manifest(_)
         | FileContent::Bytes(_)
         | FileContent::Link { .. } => return None,
@@ -94,6 +98,14 @@ fn kubeconfig(
             let certificate = certificates(chain, minted)?;
             let key = minted.key(key)?.to_pem();
             let authentication = Authentication::Embedded { certificate: &certificate, key: key.as_bytes() };
+            Ok(Credential::new(names, server, &authorities, authentication).document())
+        }
+        KubeconfigPlan::OfKubelet { server, user, authorities, store } => {
+            let cluster = "kubernetes".to_owned();
+            let names = Names { context: format!("{user}@{cluster}"), cluster, user: user.clone() };
+            let authorities = certificates(authorities, minted)?;
+            let store = store.to_string_lossy();
+            let authentication = Authentication::Files { certificate: &store, key: &store };
             Ok(Credential::new(names, server, &authorities, authentication).document())
         }
         KubeconfigPlan::Existing { authorities, clients } => {

@@ -4,7 +4,7 @@ use super::change::{Change, ChangeKind, Expected, FileMode, Request};
 use super::existing;
 use super::mint::Minted;
 use super::render;
-use crate::node::Node;
+use crate::node::{Node, Owner};
 use crate::plan::blueprint::{Blueprint, FileContent, NodeBlueprint, PlannedFile};
 use crate::plan::operation::{FileAction, FileReport, Operation};
 
@@ -78,9 +78,17 @@ fn passing(file: &PlannedFile) -> FileReport {
 fn change(node: &dyn Node, file: &PlannedFile, report: FileReport, minted: &Minted) -> anyhow::Result<Change> {
     let seen = file.seen.clone().map_or(Expected::Absent, Expected::Sha256);
     let (kind, expected) = match &file.content {
+        Some(FileContent::Link { was: Some(was), .. }) if file.action == FileAction::Removed => {
+            (ChangeKind::Remove, Expected::LinkTo(was.clone()))
+        }
         None => (ChangeKind::Remove, seen),
         Some(FileContent::Link { target, was }) => {
             (ChangeKind::Link { target: target.clone() }, was.clone().map_or(seen, Expected::LinkTo))
+        }
+        Some(dressed @ FileContent::Dressed { owner, .. }) => {
+            let content = render::file(node, &file.path, dressed, minted)?;
+            let owner = owner.map(|(uid, gid)| Owner { uid, gid });
+            (ChangeKind::Write { content, mode: FileMode::Exactly(file.mode), owner }, seen)
         }
         Some(content) => {
             let content = render::file(node, &file.path, content, minted)?;

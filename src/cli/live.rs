@@ -23,7 +23,11 @@ use between::{Barriers, Letting};
 pub mod between;
 mod drain;
 mod proof;
+mod stale;
 pub mod watch;
+
+pub use proof::{administered, etcd, look, serves_tls};
+pub use stale::stale;
 
 /// The components of a control plane, in the order in which they depend on each other.
 const COMPONENTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
@@ -31,6 +35,9 @@ const COMPONENTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manage
 /// How long components have to come back and to be well, for each gate. A static pod waits for the end of its
 /// predecessor (30 s) and for the kubelet to look (20 s).
 const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The same where a cluster comes back from nothing: kubelets wait with each attempt, and everything starts at once.
+const REVIVAL: Duration = Duration::from_secs(300);
 
 /// How many workers are changed side by side unless `--parallel` says otherwise.
 const WORKERS: u16 = 1;
@@ -55,10 +62,22 @@ fn runs_something(node: &TargetNode) -> bool {
 /// # Errors
 /// Exit code 1, with what is wrong on which node.
 pub fn refuse_unwell(session: &Session, target: &Target, manifests: &[Manifest]) -> anyhow::Result<()> {
+    let faults = unwell(session, target, manifests);
+    session.interrupt.check()?;
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let faults: Vec<String> = faults.into_iter().map(|(node, words)| format!("{node}: {words}")).collect();
+    Err(Failure::failed(format!("the cluster is not well, so nothing was changed:\n  {}", faults.join("\n  ")))
+        .hint("a rolling change relies on the other nodes: `kubepki check-expiry` and the components' logs say more")
+        .into())
+}
+
+/// What is not well on the control plane: node and words.
+pub fn unwell(session: &Session, target: &Target, manifests: &[Manifest]) -> Vec<(String, String)> {
     let means = means(target.cluster.as_ref());
     let mut faults = Vec::new();
     for node in target.nodes.iter().filter(|node| node.role == Role::ControlPlane) {
-        let name = node.node.name();
         let mut gates = Vec::new();
         if runs(&means, manifests, node, "etcd") {
             gates.push(Gate::EtcdHealthy);
@@ -66,19 +85,13 @@ pub fn refuse_unwell(session: &Session, target: &Target, manifests: &[Manifest])
         if runs(&means, manifests, node, "kube-apiserver") {
             gates.push(Gate::ApiReady);
         }
-        for gate in gates {
-            session.interrupt.check()?;
+        for gate in gates.into_iter().filter(|_| !session.interrupt.is_asked()) {
             if let Err(reason) = proof::look(target, node, &gate, session.by_now()) {
-                faults.push(format!("{name}: not so: {gate}: {reason}"));
+                faults.push((node.node.name().to_owned(), format!("not so: {gate}: {reason}")));
             }
         }
     }
-    if faults.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::failed(format!("the cluster is not well, so nothing was changed:\n  {}", faults.join("\n  ")))
-        .hint("a rolling change relies on the other nodes: `kubepki check-expiry` and the components' logs say more")
-        .into())
+    faults
 }
 
 /// How the target's components are restarted.
@@ -134,11 +147,9 @@ pub fn rolling<'a>(
     let means = means(target.cluster.as_ref());
     let own = means.clone();
     let prove = move |node: &TargetNode, journal: &Journal, step: usize| {
-        let led = |component: &str| manifest_of(journal, component).is_some();
-        let runs = |component: &str| led(component) || runs(&own, manifests, node, component);
-        let gone: Vec<&str> = COMPONENTS.into_iter().filter(|name| is_stopped(node, journal, name)).collect();
-        let gates = gates::after(&changed(node, journal, step), &runs, &|component| gone.contains(&component));
-        gates.into_iter().try_for_each(|gate| wait_for(session, target, node, &gate))
+        gates_of(node, journal, step, &own, manifests)
+            .into_iter()
+            .try_for_each(|gate| wait_for(session, target, node, &gate))
     };
     let content = move |node: &TargetNode, journal: &Journal, path: &Path, at: At| {
         let transactions = transactions(session, &journal.operation.command, args, node, &|_| ());
@@ -152,6 +163,14 @@ pub fn rolling<'a>(
         before: Box::new(move |node, journal, step| drain::drain(session, target, node, journal, step)),
         between: Box::new(move |moment, legs| barriers.between(moment, legs)),
     }
+}
+
+/// What has to be true on a node after that step of its journal, forwards or back.
+pub fn gates_of(node: &TargetNode, journal: &Journal, step: usize, means: &Means, manifests: &[Manifest]) -> Vec<Gate> {
+    let led = |component: &str| manifest_of(journal, component).is_some();
+    let runs = |component: &str| led(component) || runs(means, manifests, node, component);
+    let gone: Vec<&str> = COMPONENTS.into_iter().filter(|name| is_stopped(node, journal, name)).collect();
+    gates::after(&changed(node, journal, step), &runs, &|component| gone.contains(&component))
 }
 
 /// What a step of a node has changed, forwards or back.
@@ -198,7 +217,7 @@ fn is_stopped(node: &TargetNode, journal: &Journal, component: &str) -> bool {
 }
 
 /// Whether a component of the control plane has its place on the node.
-fn runs(means: &Means, manifests: &[Manifest], node: &TargetNode, component: &str) -> bool {
+pub fn runs(means: &Means, manifests: &[Manifest], node: &TargetNode, component: &str) -> bool {
     match means.strategy {
         Strategy::StaticPod => manifests.iter().any(|one| one.node == node.node.name() && one.component == component),
         Strategy::Systemd | Strategy::Command(_) => proof::has_files_of(node, component),
@@ -223,15 +242,38 @@ fn wait_until(
     whom: &str,
     what: &str,
     hint: &str,
+    look: impl FnMut() -> Result<(), String>,
+) -> anyhow::Result<()> {
+    wait_up_to(PATIENCE, session, (whom, what, hint), look)
+}
+
+/// As [`wait_until`], for components that have to come back from nothing, one after another.
+///
+/// # Errors
+/// As [`wait_until`].
+pub fn wait_within(
+    session: &Session,
+    whom: &str,
+    what: &str,
+    hint: &str,
+    look: impl FnMut() -> Result<(), String>,
+) -> anyhow::Result<()> {
+    wait_up_to(REVIVAL, session, (whom, what, hint), look)
+}
+
+fn wait_up_to(
+    patience: Duration,
+    session: &Session,
+    (whom, what, hint): (&str, &str, &str),
     mut look: impl FnMut() -> Result<(), String>,
 ) -> anyhow::Result<()> {
     session.ui.step(&format!("{whom}: waiting until {what}"));
     let look = || look().inspect_err(|reason| session.ui.debug(&format!("{whom}: not yet: {what}: {reason}")));
-    match until(Instant::now() + PATIENCE, &session.interrupt, look) {
+    match until(Instant::now() + patience, &session.interrupt, look) {
         Ok(()) => Ok(()),
         Err(Stopped::Interrupted) => Err(Failure::new(ExitCode::Interrupted, format!("{whom}: interrupted")).into()),
         Err(Stopped::Late(reason)) => {
-            let message = format!("{whom}: not within {} s: {what}: {reason}", PATIENCE.as_secs());
+            let message = format!("{whom}: not within {} s: {what}: {reason}", patience.as_secs());
             Err(Failure::failed(message).hint(hint).into())
         }
     }

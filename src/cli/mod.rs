@@ -26,6 +26,7 @@ pub mod global;
 pub mod list;
 pub mod live;
 pub mod record;
+pub mod repair_certs;
 pub mod revoke;
 pub mod rolling;
 pub mod rotate_certs;
@@ -90,6 +91,7 @@ pub enum Command {
     Discover(Box<discover::DiscoverArgs>),
     GetCredentials(Box<get_credentials::GetCredentialsArgs>),
     List(list::ListArgs),
+    RepairCerts(Box<repair_certs::RepairCertsArgs>),
     Revoke(Box<revoke::RevokeArgs>),
     RotateCerts(Box<rotate_certs::RotateCertsArgs>),
     Show(show::ShowArgs),
@@ -106,6 +108,7 @@ impl Command {
             | Self::Discover(_)
             | Self::GetCredentials(_)
             | Self::Revoke(_)
+            | Self::RepairCerts(_)
             | Self::RotateCerts(_) => true,
             Self::CheckExpiry(_)
             | Self::Completion(_)
@@ -129,6 +132,7 @@ impl Command {
             Self::GetCredentials(args) => get_credentials::run(args, session),
             Self::List(args) => list::run(args, session),
             Self::Revoke(args) => revoke::run(args, session),
+            Self::RepairCerts(args) => repair_certs::run(args, session),
             Self::RotateCerts(args) => rotate_certs::run(args, session),
             Self::Show(args) => show::run(args, session),
             Self::Verify(args) => verify::run(args, session),

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use super::case::Case;
-use super::finding::FindingId;
+use super::finding::{Finding, FindingId};
 use super::row::{Member, is_key_file};
-use crate::snapshot::{Artifact, Source, State, key_paths};
+use crate::snapshot::{Artifact, NodeSnapshot, Source, State, key_paths};
 
 pub(super) fn check(case: &mut Case<'_, '_>) {
     let owners = usual_owners(case);
@@ -72,14 +72,16 @@ fn malformed_or_unreadable(reason: &str) -> FindingId {
 
 /// The owner of most files of each node.
 fn usual_owners(case: &Case<'_, '_>) -> Vec<Option<u32>> {
-    let usual = |node: &crate::snapshot::NodeSnapshot| {
-        let mut counts: HashMap<u32, usize> = HashMap::new();
-        for metadata in node.artifacts.iter().filter_map(|artifact| artifact.metadata) {
-            *counts.entry(metadata.uid).or_default() += 1;
-        }
-        counts.into_iter().max_by_key(|(uid, count)| (*count, std::cmp::Reverse(*uid))).map(|(uid, _)| uid)
-    };
-    case.snapshot.nodes.iter().map(usual).collect()
+    case.snapshot.nodes.iter().map(|node| usual_owner(node).map(|(uid, _)| uid)).collect()
+}
+
+/// User and group of most files of a node.
+pub fn usual_owner(node: &NodeSnapshot) -> Option<(u32, u32)> {
+    let mut counts: HashMap<(u32, u32), usize> = HashMap::new();
+    for metadata in node.artifacts.iter().filter_map(|artifact| artifact.metadata) {
+        *counts.entry((metadata.uid, metadata.gid)).or_default() += 1;
+    }
+    counts.into_iter().max_by_key(|(owner, count)| (*count, std::cmp::Reverse(*owner))).map(|(owner, _)| owner)
 }
 
 fn access(case: &mut Case<'_, '_>, row: usize, owners: &[Option<u32>]) {
@@ -89,27 +91,37 @@ fn access(case: &mut Case<'_, '_>, row: usize, owners: &[Option<u32>]) {
         files.extend(key_paths(own).iter().filter_map(|path| case.file(row, path)));
     }
     for file in files {
-        let Some(metadata) = file.metadata else { continue };
-        let path = file.path.display();
-        let secret = holds_key(file);
-        if secret && metadata.mode & 0o004 != 0 {
-            let message = format!("everybody can read the private key in {path} (mode {:04o})", metadata.mode);
-            case.add(row, FindingId::KeyExposed, message, format!("chmod 0600 {path}"));
-        }
-        if metadata.mode & 0o002 != 0 {
-            let message = format!("everybody can change {path} (mode {:04o})", metadata.mode);
-            case.add(row, FindingId::FileWritable, message, format!("chmod o-w {path}"));
-        }
-        // The components of a rootless control plane have system users; people have numbers from 1000 on.
-        let usual = owners[case.rows[row].node];
-        if secret && metadata.uid >= 1000 && usual.is_some_and(|usual| usual < 1000) {
-            let message = format!("{path} belongs to user {}, its neighbours do not", metadata.uid);
-            case.add(row, FindingId::OwnerUnexpected, message, format!("chown root: {path}"));
+        for Finding { id, message, remedy } in exposures(file, owners[case.rows[row].node]) {
+            case.add(row, id, message, remedy);
         }
     }
 }
 
-fn holds_key(file: &Artifact) -> bool {
+/// What is wrong with mode and owner of a file, `usual` being the owner of most files beside it.
+pub fn exposures(file: &Artifact, usual: Option<u32>) -> Vec<Finding> {
+    let Some(metadata) = file.metadata else { return Vec::new() };
+    let mut found = Vec::new();
+    let mut add = |id, message, remedy| found.push(Finding { id, message, remedy });
+    let path = file.path.display();
+    let secret = holds_key(file);
+    if secret && metadata.mode & 0o004 != 0 {
+        let message = format!("everybody can read the private key in {path} (mode {:04o})", metadata.mode);
+        add(FindingId::KeyExposed, message, format!("chmod 0600 {path}"));
+    }
+    if metadata.mode & 0o002 != 0 {
+        let message = format!("everybody can change {path} (mode {:04o})", metadata.mode);
+        add(FindingId::FileWritable, message, format!("chmod o-w {path}"));
+    }
+    // The components of a rootless control plane have system users; people have numbers from 1000 on.
+    if secret && metadata.uid >= 1000 && usual.is_some_and(|usual| usual < 1000) {
+        let message = format!("{path} belongs to user {}, its neighbours do not", metadata.uid);
+        add(FindingId::OwnerUnexpected, message, format!("chown root: {path}"));
+    }
+    found
+}
+
+/// Whether a file holds a private key or a password.
+pub fn holds_key(file: &Artifact) -> bool {
     match &file.state {
         State::Read(content) => match &content.kubeconfig {
             Some(Ok(kubeconfig)) => kubeconfig

@@ -8,7 +8,7 @@ use super::row::Member;
 use crate::pki::catalog::{Catalog, Kind};
 use crate::pki::certificate::Certificate;
 use crate::pki::san::San;
-use crate::snapshot::{Kubeconfig, NodeSnapshot};
+use crate::snapshot::{Kubeconfig, NodeSnapshot, Part};
 
 /// Names by which pods reach the API server (Kubernetes: the `kubernetes` service in every cluster).
 const SERVICE_NAMES: [&str; 3] = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"];
@@ -75,7 +75,21 @@ fn identity(case: &mut Case<'_, '_>, row: usize, certificate: &Certificate) {
 /// Checked where the node itself tells what it is called: by its kubeconfigs, and by what this machine knows of itself.
 fn names(case: &mut Case<'_, '_>, row: usize, certificate: &Certificate) {
     let Some(part) = case.rows[row].artifact.part else { return };
-    let node = case.node(row);
+    let lacking = lacking_names(case.node(row), part, certificate);
+    if let Some((_, why)) = lacking.first() {
+        let names: Vec<String> = lacking.iter().map(|(name, _)| plain(name)).collect();
+        let message = match names.as_slice() {
+            [one] => format!("{one} is not among its names: {why}"),
+            several => format!("{} are not among its names: {why}", several.join(", ")),
+        };
+        let names = names.join(" --add-san ");
+        let remedy = case.command(&format!("rotate-certs --only {} --add-san {names}", part.entry.id));
+        case.add(row, FindingId::NameMissing, message, remedy);
+    }
+}
+
+/// The names that the certificate of `part` on `node` should have and does not, each with the reason.
+pub fn lacking_names(node: &NodeSnapshot, part: Part, certificate: &Certificate) -> Vec<(San, String)> {
     let mut wanted: Vec<(San, String)> = Vec::new();
     let is_apiserver = matches!(part.entry.id, "apiserver" | "serving-kube-apiserver");
     if is_apiserver {
@@ -90,28 +104,19 @@ fn names(case: &mut Case<'_, '_>, row: usize, certificate: &Certificate) {
         // Where kubeadm's API server and health checks look for the etcd beside them.
         wanted.push((San::Ip(IpAddr::from([127, 0, 0, 1])), "the API server beside it goes there".to_owned()));
     }
-    let remedy_for = |names: &str| case.command(&format!("rotate-certs --only {} --add-san {names}", part.entry.id));
-    let mut lacking: Vec<(String, String)> = Vec::new();
+    let mut lacking: Vec<(San, String)> = Vec::new();
     for (name, why) in wanted {
         let covered = certificate.sans().iter().any(|own| own.covers(&name));
-        if !covered && !lacking.iter().any(|(known, _)| *known == plain(&name)) {
-            lacking.push((plain(&name), why));
+        if !covered && !lacking.iter().any(|(known, _)| plain(known) == plain(&name)) {
+            lacking.push((name, why));
         }
     }
     let addresses = node.facts.as_ref().map(|facts| facts.addresses.as_slice()).unwrap_or_default();
     let own = |address: &IpAddr| certificate.sans().contains(&San::Ip(*address));
     if let Some(first) = addresses.first().filter(|_| !addresses.iter().any(own)) {
-        lacking.push((first.to_string(), "it is this machine's address, and none of its others is in it".to_owned()));
+        lacking.push((San::Ip(*first), "it is this machine's address, and none of its others is in it".to_owned()));
     }
-    if let Some((_, why)) = lacking.first() {
-        let names: Vec<&str> = lacking.iter().map(|(name, _)| name.as_str()).collect();
-        let message = match names.as_slice() {
-            [one] => format!("{one} is not among its names: {why}"),
-            several => format!("{} are not among its names: {why}", several.join(", ")),
-        };
-        let remedy = remedy_for(&names.join(" --add-san "));
-        case.add(row, FindingId::NameMissing, message, remedy);
-    }
+    lacking
 }
 
 /// The hosts to which the node's kubeconfigs of the same cluster go, with the file.

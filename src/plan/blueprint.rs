@@ -199,6 +199,14 @@ pub enum FileContent {
     Manifest(String),
     /// Anything else, whole; it holds nothing secret.
     Bytes(Vec<u8>),
+    /// What it holds anyway, or something new, with exactly the mode of the plan, and this owner (user and group) where one
+    /// is given.
+    Dressed {
+        /// The new content; `None` leaves what is there.
+        content: Option<Box<Self>>,
+        /// The new owner.
+        owner: Option<(u32, u32)>,
+    },
     /// No content: a symbolic link, as `kubelet-client-current.pem` is one.
     Link {
         /// What the link says.
@@ -244,6 +252,17 @@ pub enum KubeconfigPlan {
         /// Client certificate with its intermediates, and key. Without a certificate the key waits for one, and the file
         /// has none yet.
         client: (Vec<CertificateRef>, Id),
+    },
+    /// A new file of a kubelet: its certificate and key are in the file of its store that this names.
+    OfKubelet {
+        /// URL of the API server.
+        server: String,
+        /// The user it is known as, `system:node:NAME`.
+        user: String,
+        /// Trusted CAs.
+        authorities: Vec<CertificateRef>,
+        /// The link to its current certificate.
+        store: PathBuf,
     },
     /// An existing file in which only data fields change; everything else stays to the byte.
     Existing {

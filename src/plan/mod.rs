@@ -10,6 +10,7 @@ pub mod credentials;
 pub mod gates;
 pub mod operation;
 pub mod phase;
+pub mod repair;
 pub mod restart;
 pub mod revoke;
 pub mod rotate;

@@ -20,6 +20,14 @@ pub enum Phase {
     IssueNew,
     /// The old authorities and token keys are trusted no more.
     DropOld,
+    /// Repair of a cluster that does not live: all files of all nodes, and kubelets, which start everything else.
+    Mend,
+    /// Then etcd, everywhere.
+    StartEtcd,
+    /// Then the API servers.
+    StartServers,
+    /// Then whoever asks those.
+    StartRest,
 }
 
 impl Phase {
@@ -31,7 +39,16 @@ impl Phase {
             Self::Kubelets => "kubelets",
             Self::IssueNew => "issue from new",
             Self::DropOld => "drop old",
+            Self::Mend => "mend files",
+            Self::StartEtcd => "start etcd",
+            Self::StartServers => "start API servers",
+            Self::StartRest => "start the rest",
         }
+    }
+
+    /// Whether it belongs to the repair of a cluster that does not live: proofs come when a round is over everywhere.
+    pub fn is_of_repair(self) -> bool {
+        matches!(self, Self::Mend | Self::StartEtcd | Self::StartServers | Self::StartRest)
     }
 
     /// Whether an operation can be taken back once this phase has begun on a node.

@@ -91,9 +91,18 @@ pub fn arrange(
 }
 
 fn pod(node: &mut NodeBlueprint, manifest: &Manifest, stamp: &str) -> Result<(), String> {
+    node.files.push(restarted(manifest, stamp)?);
+    Ok(())
+}
+
+/// The manifest of a static pod that starts anew; `stamp` is what its annotation says from then on.
+///
+/// # Errors
+/// In words, when it is no manifest of a pod.
+pub fn restarted(manifest: &Manifest, stamp: &str) -> Result<PlannedFile, String> {
     let text = annotated(&manifest.text, RESTARTED_AT, stamp)
         .map_err(|reason| format!("{}: {reason}", manifest.path.display()))?;
-    node.files.push(PlannedFile {
+    Ok(PlannedFile {
         path: manifest.path.clone(),
         step: 0,
         name: format!("{}.yaml", manifest.component),
@@ -103,8 +112,7 @@ fn pod(node: &mut NodeBlueprint, manifest: &Manifest, stamp: &str) -> Result<(),
         seen: Some(manifest.sha256.clone()),
         old_serial_number: None,
         not_after: None,
-    });
-    Ok(())
+    })
 }
 
 #[cfg(test)]

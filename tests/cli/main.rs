@@ -10,6 +10,7 @@ mod completion;
 mod global;
 mod list;
 mod questions;
+mod repair;
 mod rotate;
 mod show;
 mod tour;

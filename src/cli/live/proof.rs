@@ -35,11 +35,11 @@ const BLUR: time::Duration = time::Duration::seconds(1);
 ///
 /// # Errors
 /// Why not, in words.
-pub(super) fn look(target: &Target, node: &TargetNode, gate: &Gate, now: OffsetDateTime) -> Result<(), String> {
+pub fn look(target: &Target, node: &TargetNode, gate: &Gate, now: OffsetDateTime) -> Result<(), String> {
     match gate {
         Gate::Serves { component, path } => serves(node, *component, path),
         Gate::ApiReady => own_server(node, |server| server.ready()),
-        Gate::EtcdHealthy => etcd(node),
+        Gate::EtcdHealthy => etcd(node, false),
         Gate::Stopped { component } => stopped(node, component),
         Gate::Started { component, since } => started(target, node, component, since, now),
         Gate::Led { component } => led(node, component, now),
@@ -90,10 +90,17 @@ pub(super) fn member(node: &TargetNode) -> Result<Etcd<'_>, String> {
     Etcd::new(&*node.node, listener.endpoint, &client_of_etcd(node)?, limits())
 }
 
-/// Every member of etcd is well, and they agree on a leader.
-pub(super) fn etcd(node: &TargetNode) -> Result<(), String> {
+/// Whether every member of etcd is well, and they agree on a leader; a quorum is enough where members `may_lack`.
+///
+/// # Errors
+/// Why not, in words.
+pub fn etcd(node: &TargetNode, may_lack: bool) -> Result<(), String> {
     let own = member(node)?;
     let words = |error: NoAnswer| error.to_string();
+    if may_lack {
+        // Its health is that of a read that a leader and a quorum confirm.
+        return own.healthy().map_err(words);
+    }
     let members = own.members().map_err(words)?;
     let mut answers = Vec::new();
     for member in &members {
@@ -121,6 +128,38 @@ pub(super) fn etcd(node: &TargetNode) -> Result<(), String> {
 fn client_of_etcd(node: &TargetNode) -> Result<Credential, String> {
     let folder = node.layout.pki_dir.join("etcd");
     Credential::read_pair(&*node.node, &folder.join("healthcheck-client"), &folder.join("ca.crt"))
+}
+
+/// Asks the API server that some administrator of the target reaches, through `node` or that administrator's own.
+///
+/// # Errors
+/// Why nobody answered, in words.
+pub fn administered<T>(
+    target: &Target,
+    node: &TargetNode,
+    ask: impl Fn(&ApiServer<'_>) -> Result<T, NoAnswer>,
+) -> Result<T, String> {
+    let mut reason = no_administrator();
+    let rulers = target.nodes.iter().filter(|one| one.role == Role::ControlPlane);
+    for ruler in rulers.chain(std::iter::once(node)) {
+        match own_server(ruler, &ask) {
+            Ok(answer) => return Ok(answer),
+            Err(error) => reason = error,
+        }
+    }
+    Err(reason)
+}
+
+/// Whether the node's kubelet has a certificate to serve with.
+///
+/// # Errors
+/// Why not, in words.
+pub fn serves_tls(node: &TargetNode) -> Result<(), String> {
+    let listener = places(node)?.kubelet.ok_or("there is no kubelet on this node")?;
+    if !listener.tls {
+        return Ok(());
+    }
+    chain_through(&*node.node, &listener.endpoint, None, LIMIT).map(drop)
 }
 
 fn started(target: &Target, node: &TargetNode, name: &str, since: &Path, now: OffsetDateTime) -> Result<(), String> {

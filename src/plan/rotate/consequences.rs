@@ -17,7 +17,7 @@ use crate::plan::blueprint::NodeBlueprint;
 use crate::plan::operation::FileAction;
 
 /// kubeadm's components in the order of their restart, with the files they read only once.
-const READ_ONCE: [(&str, &[&str]); 5] = [
+pub(in crate::plan) const READ_ONCE: [(&str, &[&str]); 5] = [
     ("etcd", &["etcd-ca"]),
     ("kube-apiserver", &["etcd-ca", "sa"]),
     ("kube-controller-manager", &["ca", "sa", "controller-manager.conf"]),
@@ -117,7 +117,7 @@ pub(super) fn next_steps(
 }
 
 /// One line that restarts these components in order: static pods through the container runtime, which needs no API.
-fn restart(components: &[String]) -> Option<String> {
+pub(in crate::plan) fn restart(components: &[String]) -> Option<String> {
     if components.is_empty() {
         return None;
     }

@@ -4,6 +4,8 @@
 //! Renewing them is the kubelet's business. Only when their authority is replaced there is nobody left to ask: then they get
 //! a new dated file, and the link is moved to it, exactly as the kubelet would have done.
 
+use std::path::{Path, PathBuf};
+
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use time::{Duration, OffsetDateTime, PrimitiveDateTime};
@@ -37,14 +39,19 @@ pub(super) fn is_current(file: &Held<'_>) -> bool {
     file.part.is_some_and(|part| part.catalog == Catalog::Kubelet && CURRENT.contains(&part.entry.id))
 }
 
+/// The dated file that takes the place of `old` behind the link `current` of the kind `id`.
+pub(in crate::plan) fn dated_path(current: &Path, id: &str, old: Option<&Path>, now: OffsetDateTime) -> PathBuf {
+    let last = old.and_then(|link| date_of(id, link.file_name()?.to_str()?));
+    let date = date_after(last, now);
+    let stamp = date.format(STAMP).unwrap_or_else(|_| date.unix_timestamp().to_string());
+    current.with_file_name(format!("{id}-{stamp}.pem"))
+}
+
 /// A new dated file with what `planned` was to hold, then the link to it. The dated files before stay, as they do when the
 /// kubelet renews.
 pub(super) fn dated(file: &Held<'_>, planned: PlannedFile, now: OffsetDateTime) -> Vec<((u8, usize, u8), PlannedFile)> {
     let id = file.part.map_or(CURRENT[0], |part| part.entry.id);
-    let last = file.link.and_then(|link| date_of(id, link.file_name()?.to_str()?));
-    let date = date_after(last, now);
-    let stamp = date.format(STAMP).unwrap_or_else(|_| date.unix_timestamp().to_string());
-    let target = file.path.with_file_name(format!("{id}-{stamp}.pem"));
+    let target = dated_path(file.path, id, file.link, now);
     let Some(content) = planned.content else { return Vec::new() };
     let new = PlannedFile {
         old_serial_number: planned.old_serial_number,

@@ -11,7 +11,7 @@ use crate::error::Failure;
 use crate::pki::catalog::Catalog;
 use crate::snapshot::Snapshot;
 
-mod consequences;
+pub(super) mod consequences;
 mod difference;
 pub mod etcd_data;
 mod fate;
@@ -19,7 +19,7 @@ mod files;
 mod held;
 mod inventory;
 mod issue;
-mod kubelet;
+pub(super) mod kubelet;
 mod obstacle;
 mod period;
 pub mod reach;

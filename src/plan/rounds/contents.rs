@@ -42,7 +42,7 @@ impl<'a> Shared<'a> {
             KubeconfigPlan::Existing { authorities, .. } => {
                 authorities.iter().any(|(_, references)| self.first_authority(references).is_some())
             }
-            KubeconfigPlan::New { .. } => false,
+            KubeconfigPlan::New { .. } | KubeconfigPlan::OfKubelet { .. } => false,
         }
     }
 

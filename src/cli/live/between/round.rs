@@ -161,8 +161,9 @@ impl<'a> Round<'a> {
 
     /// Waits until every member of etcd is healthy.
     pub(super) fn etcd_healthy(&self) -> anyhow::Result<()> {
-        self.members()
-            .try_for_each(|seat| self.wait(seat.name(), "etcd is healthy on every member", || proof::etcd(seat.node)))
+        self.members().try_for_each(|seat| {
+            self.wait(seat.name(), "etcd is healthy on every member", || proof::etcd(seat.node, false))
+        })
     }
 
     /// Whether some node of the control plane has that file of its PKI folder at a point of the operation.

@@ -1,0 +1,89 @@
+//! How a repair goes over the nodes: one after another while the others carry the cluster, or all together when they do not.
+
+use std::collections::BTreeSet;
+
+use super::sight::Sight;
+use crate::cli::live;
+use crate::cli::session::Session;
+use crate::pki::layout::Role;
+use crate::plan::blueprint::{Blueprint, NodeBlueprint};
+use crate::plan::repair::{Repair, together};
+use crate::plan::restart::{arrange, command};
+use crate::plan::rounds::{self, Setting};
+
+/// How it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Course {
+    /// Only files; nothing runs.
+    Files,
+    /// Node after node, each proven well before the next one.
+    Rolling,
+    /// All files first, then everything is started, then the whole is proven.
+    Together,
+}
+
+impl Course {
+    /// No node can be proven well by itself when others that it needs are not, and are not the one that is mended.
+    pub(super) fn choose(session: &Session, sight: &Sight, repair: &Repair) -> Self {
+        let faults = live::unwell(session, &sight.target, &sight.manifests);
+        let unwell: BTreeSet<&str> = faults.iter().map(|(node, _)| node.as_str()).collect();
+        for (node, words) in &faults {
+            session.ui.step(&format!("{node}: {words}"));
+        }
+        let is_touched = |node: &&NodeBlueprint| !node.files.is_empty() || !node.restarts.is_empty();
+        let rulers: BTreeSet<&str> = sight.rulers().map(|node| node.node.name()).collect();
+        let touched: BTreeSet<&str> = repair
+            .blueprint
+            .nodes
+            .iter()
+            .filter(is_touched)
+            .map(|node| node.node.as_str())
+            .filter(|name| rulers.contains(name))
+            .collect();
+        if !sight.lost_ruler && (unwell.is_empty() || touched.len() == 1 && touched == unwell) {
+            Self::Rolling
+        } else {
+            Self::Together
+        }
+    }
+
+    /// Lays the plan out. What cannot be started anew is returned, with its node and the reason.
+    ///
+    /// # Errors
+    /// When components cannot be led through the steps.
+    pub(super) fn arrange(
+        self,
+        sight: &Sight,
+        blueprint: &mut Blueprint,
+        stamp: &str,
+    ) -> anyhow::Result<Vec<(String, String, String)>> {
+        match self {
+            Self::Files => Ok(Vec::new()),
+            Self::Together => Ok(together::arrange(blueprint, &sight.means, &sight.manifests, stamp)),
+            Self::Rolling => {
+                let roles: Vec<(String, Role)> =
+                    sight.target.nodes.iter().map(|node| (node.node.name().to_owned(), node.role)).collect();
+                let setting = Setting { roles: &roles, means: &sight.means, manifests: &sight.manifests, stamp };
+                if rounds::needs_steps(blueprint, &setting) {
+                    rounds::in_steps(blueprint, &setting)?;
+                    return Ok(Vec::new());
+                }
+                Ok(arrange(blueprint, &sight.means, &sight.manifests, stamp))
+            }
+        }
+    }
+
+    /// Restarts on nodes of which no file changes, so that no journal is needed there: node and component.
+    pub(super) fn lonely(self, blueprint: &Blueprint) -> Vec<(String, String)> {
+        if self == Self::Files {
+            return Vec::new();
+        }
+        let idle = blueprint.nodes.iter().filter(|node| node.files.is_empty());
+        idle.flat_map(|node| node.restarts.iter().map(|component| (node.node.clone(), component.clone()))).collect()
+    }
+}
+
+/// The command that restarts a component on a node, if it is one.
+pub(super) fn command_for(sight: &Sight, component: &str) -> Option<String> {
+    command(&sight.means, component)
+}

@@ -1,0 +1,262 @@
+//! `repair-certs` on a mounted root: each finding is mended, a second run finds nothing, openssl agrees, and what cannot be
+//! known is left alone with the reason.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::path::Path;
+
+use crate::support::made::{MACHINE, Made};
+use crate::support::openssl::{is_there, openssl};
+use crate::support::tree::picture;
+
+const NOTHING: &str = "nothing to repair";
+
+fn made() -> Made {
+    let made = Made::new(&[&MACHINE[..], &["--key-algorithm", "ecdsa-p256"]].concat());
+    made.create(
+        &["--yes", "-o", "none", "--only", "kubelet.conf"],
+        &[&MACHINE[..], &["--key-algorithm", "ecdsa-p256"]].concat(),
+    )
+    .expect(0);
+    made
+}
+
+fn repair(made: &Made, words: &[&str]) -> crate::support::binary::Run {
+    let root = made.stage.at("root");
+    let mut all = vec!["repair-certs", "--root", root.to_str().unwrap()];
+    all.extend_from_slice(words);
+    made.stage.run(&all)
+}
+
+/// Repairs, and proves that nothing is left.
+fn mends(made: &Made, words: &[&str]) -> serde_json::Value {
+    let mut all = vec!["--yes", "-o", "json"];
+    all.extend_from_slice(words);
+    let result = repair(made, &all).expect(0).json();
+    assert_eq!(result["provisioningState"], "Succeeded");
+    nothing_is_left(made);
+    result
+}
+
+fn nothing_is_left(made: &Made) {
+    let second = repair(made, &["--yes", "-o", "json"]).expect(0);
+    assert!(second.err.contains(NOTHING), "{}", second.err);
+    let root = made.stage.at("root");
+    made.stage.run(&["check-expiry", "--root", root.to_str().unwrap(), "-o", "none"]).expect(0);
+}
+
+fn changed(result: &serde_json::Value) -> Vec<String> {
+    let files = result["nodes"].as_array().unwrap().iter().flat_map(|node| node["files"].as_array().unwrap());
+    files.filter(|file| file["action"] != "unchanged").map(|file| file["path"].as_str().unwrap().to_owned()).collect()
+}
+
+fn text_of(certificate: &Path, what: &str) -> String {
+    openssl(&["x509", "-in", certificate.to_str().unwrap(), "-noout", what])
+}
+
+#[test]
+fn a_healthy_machine_has_nothing_to_repair_and_is_not_touched() {
+    let made = made();
+    let before = picture(&made.stage.at("root"), &[]);
+    let run = repair(&made, &["--yes", "-o", "json"]).expect(0);
+    assert!(run.err.contains(NOTHING), "{}", run.err);
+    assert_eq!(run.json()["nodes"][0]["files"].as_array().map(Vec::len), Some(0));
+    assert_eq!(before, picture(&made.stage.at("root"), &[]));
+}
+
+#[test]
+fn only_the_broken_pair_is_made_again_and_says_what_it_said() {
+    if !is_there("repair") {
+        return;
+    }
+    let made = made();
+    let certificate = made.pki("apiserver.crt");
+    let (subject, names) = (
+        text_of(&certificate, "-subject"),
+        openssl(&["x509", "-in", certificate.to_str().unwrap(), "-noout", "-ext", "subjectAltName,extendedKeyUsage"]),
+    );
+    let serial = text_of(&certificate, "-serial");
+    fs::remove_file(made.pki("apiserver.key")).unwrap();
+    let result = mends(&made, &[]);
+    assert_eq!(changed(&result), ["/etc/kubernetes/pki/apiserver.key", "/etc/kubernetes/pki/apiserver.crt"]);
+    assert_eq!(text_of(&certificate, "-subject"), subject);
+    assert_eq!(
+        openssl(&["x509", "-in", certificate.to_str().unwrap(), "-noout", "-ext", "subjectAltName,extendedKeyUsage"]),
+        names
+    );
+    assert_ne!(text_of(&certificate, "-serial"), serial);
+    let (ca, key) = (made.pki("ca.crt"), made.pki("apiserver.key"));
+    openssl(&["verify", "-CAfile", ca.to_str().unwrap(), certificate.to_str().unwrap()]);
+    let public = openssl(&["pkey", "-in", key.to_str().unwrap(), "-pubout"]);
+    assert_eq!(public, text_of(&certificate, "-pubkey"));
+    assert_eq!(fs::metadata(key).unwrap().permissions().mode() & 0o7777, 0o600);
+    let steps = result["nextSteps"].to_string();
+    assert!(!steps.contains("restart"), "kube-apiserver rereads its own certificate: {steps}");
+}
+
+#[test]
+fn each_kind_of_damage_is_mended_and_a_second_run_finds_nothing() {
+    type Damage = (&'static str, fn(&Made));
+    let damages: [Damage; 16] = [
+        ("a missing certificate", |made| fs::remove_file(made.pki("etcd/server.crt")).unwrap()),
+        ("a missing pair", |made| {
+            fs::remove_file(made.pki("apiserver-etcd-client.crt")).unwrap();
+            fs::remove_file(made.pki("apiserver-etcd-client.key")).unwrap();
+        }),
+        ("swapped keys", |made| {
+            let (one, other) = (made.pki("apiserver.key"), made.pki("etcd/peer.key"));
+            let kept = fs::read(&one).unwrap();
+            fs::copy(&other, &one).unwrap();
+            fs::write(&other, kept).unwrap();
+        }),
+        ("swapped certificates", |made| {
+            let (one, other) = (made.pki("apiserver-kubelet-client.crt"), made.pki("apiserver-etcd-client.crt"));
+            let kept = fs::read(&one).unwrap();
+            fs::copy(&other, &one).unwrap();
+            fs::write(&other, kept).unwrap();
+        }),
+        ("a truncated certificate", |made| {
+            let text = fs::read(made.pki("front-proxy-client.crt")).unwrap();
+            fs::write(made.pki("front-proxy-client.crt"), &text[..text.len() / 2]).unwrap();
+        }),
+        ("an empty key", |made| fs::write(made.pki("etcd/healthcheck-client.key"), "").unwrap()),
+        ("a truncated kubeconfig", |made| {
+            let text = fs::read(made.kubernetes("admin.conf")).unwrap();
+            fs::write(made.kubernetes("admin.conf"), &text[..text.len() / 2]).unwrap();
+        }),
+        ("an empty kubeconfig", |made| fs::write(made.kubernetes("scheduler.conf"), "").unwrap()),
+        ("garbage for a kubeconfig", |made| {
+            fs::write(made.kubernetes("controller-manager.conf"), [0, 255, 7]).unwrap()
+        }),
+        ("a missing CA certificate", |made| fs::remove_file(made.pki("ca.crt")).unwrap()),
+        ("garbage for a CA certificate", |made| fs::write(made.pki("ca.crt"), "garbage").unwrap()),
+        ("a missing public key of tokens", |made| fs::remove_file(made.pki("sa.pub")).unwrap()),
+        ("keys that everybody can read", |made| {
+            fs::set_permissions(made.pki("apiserver.key"), fs::Permissions::from_mode(0o644)).unwrap();
+            fs::set_permissions(made.kubernetes("admin.conf"), fs::Permissions::from_mode(0o666)).unwrap();
+            fs::set_permissions(made.pki("ca.crt"), fs::Permissions::from_mode(0o666)).unwrap();
+        }),
+        ("a key of somebody's, with a broken pair", |made| {
+            fs::remove_file(made.pki("apiserver.crt")).unwrap();
+            chown(made.pki("apiserver.key"), Some(1234), Some(1234)).unwrap();
+        }),
+        ("a kubelet without its kubeconfig and a link that leads nowhere", |made| {
+            let store = made.stage.at("root/var/lib/kubelet/pki");
+            fs::create_dir_all(&store).unwrap();
+            symlink(
+                "/var/lib/kubelet/pki/kubelet-client-2020-01-02-03-04-05.pem",
+                store.join("kubelet-client-current.pem"),
+            )
+            .unwrap();
+            symlink("/nowhere", store.join("kubelet-client-updated.pem")).unwrap();
+            fs::remove_file(made.kubernetes("kubelet.conf")).unwrap();
+        }),
+        ("nearly everything", |made| {
+            for name in ["apiserver", "apiserver-kubelet-client", "front-proxy-client", "etcd/server"] {
+                fs::remove_file(made.pki(&format!("{name}.crt"))).unwrap();
+            }
+            for name in ["admin.conf", "controller-manager.conf", "scheduler.conf", "kubelet.conf"] {
+                fs::write(made.kubernetes(name), "apiVersion: v1\nkind: Config\n").unwrap();
+            }
+        }),
+    ];
+    let made = made();
+    for (what, damage) in damages {
+        damage(&made);
+        let planned = repair(&made, &["--what-if", "-o", "json"]).expect(0).json();
+        let result = mends(&made, &[]);
+        assert_eq!(changed(&planned), changed(&result), "{what}: what was planned and what was done");
+        assert!(!changed(&result).is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn a_kubelets_store_is_as_the_kubelet_makes_it() {
+    if !is_there("repair") {
+        return;
+    }
+    let made = made();
+    let store = made.stage.at("root/var/lib/kubelet/pki");
+    fs::create_dir_all(&store).unwrap();
+    // A plain file where a link belongs: the kubelet could not renew it.
+    fs::write(store.join("kubelet-client-current.pem"), "garbage").unwrap();
+    mends(&made, &["--fix-kubelet-credentials"]);
+    let target = fs::read_link(store.join("kubelet-client-current.pem")).unwrap();
+    assert!(target.is_absolute() && target.starts_with("/var/lib/kubelet/pki"), "{}", target.display());
+    let file = store.join(target.file_name().unwrap());
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.starts_with("-----BEGIN CERTIFICATE-----"), "certificates first");
+    assert!(text.contains("-----BEGIN EC PRIVATE KEY-----"), "then the key");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
+    assert!(text_of(&file, "-subject").replace(' ', "").contains("O=system:nodes,CN=system:node:cp1"));
+    openssl(&[
+        "verify",
+        "-CAfile",
+        made.pki("ca.crt").to_str().unwrap(),
+        "-purpose",
+        "sslclient",
+        file.to_str().unwrap(),
+    ]);
+    let conf = fs::read_to_string(made.kubernetes("kubelet.conf")).unwrap();
+    assert!(conf.contains("client-certificate: /var/lib/kubelet/pki/kubelet-client-current.pem"), "{conf}");
+}
+
+#[test]
+fn kubelets_alone_are_repaired_when_only_they_are_asked_for() {
+    let made = made();
+    fs::remove_file(made.pki("apiserver.crt")).unwrap();
+    fs::write(made.kubernetes("kubelet.conf"), "").unwrap();
+    let result = repair(&made, &["--yes", "-o", "json", "--fix-kubelet-credentials"]).expect(0).json();
+    assert!(changed(&result).iter().all(|path| path.contains("kubelet")), "{result}");
+    assert!(!made.pki("apiserver.crt").exists());
+    assert!(repair(&made, &["--yes", "--fix-cloud-credentials"]).expect(0).err.contains(NOTHING));
+}
+
+#[test]
+fn an_authority_is_never_replaced_silently() {
+    let made = made();
+    fs::write(made.pki("ca.key"), "garbage").unwrap();
+    fs::remove_file(made.pki("apiserver.crt")).unwrap();
+    let before = picture(&made.stage.at("root"), &[]);
+    let run = repair(&made, &["--yes"]).expect(1);
+    assert!(run.err.contains("backup") && run.err.contains("nothing was changed"), "{}", run.err);
+    assert_eq!(before, picture(&made.stage.at("root"), &[]));
+}
+
+#[test]
+fn what_can_be_mended_is_although_something_else_cannot() {
+    let made = made();
+    fs::remove_file(made.pki("sa.key")).unwrap();
+    fs::remove_file(made.pki("etcd/peer.crt")).unwrap();
+    let run = repair(&made, &["--yes", "-o", "json"]).expect(6);
+    assert!(run.err.contains("sa.key") && run.err.contains("--force"), "{}", run.err);
+    assert!(made.pki("etcd/peer.crt").exists() && !made.pki("sa.key").exists());
+    mends(&made, &["--force"]);
+}
+
+#[test]
+fn without_a_terminal_and_without_yes_nothing_changes() {
+    let made = made();
+    fs::remove_file(made.pki("apiserver.crt")).unwrap();
+    let before = picture(&made.stage.at("root"), &[]);
+    let run = repair(&made, &[]).expect(1);
+    assert!(run.err.contains("--yes"), "{}", run.err);
+    repair(&made, &["--what-if"]).expect(0);
+    assert_eq!(before, picture(&made.stage.at("root"), &[]));
+    repair(&made, &["--what-if", "--node", "cp9"]).expect(3);
+    repair(&made, &["--continue", "--abort"]).expect(2);
+}
+
+#[test]
+fn one_folder_is_repaired_like_a_machine() {
+    let made = made();
+    let folder = made.stage.at("root/etc/kubernetes/pki");
+    fs::remove_file(made.pki("apiserver.key")).unwrap();
+    let run = |words: &[&str]| {
+        let mut all = vec!["repair-certs", "--pki-dir", folder.to_str().unwrap()];
+        all.extend_from_slice(words);
+        made.stage.run(&all)
+    };
+    run(&["--yes", "-o", "none"]).expect(0);
+    assert!(run(&["--yes", "-o", "none"]).expect(0).err.contains(NOTHING));
+}

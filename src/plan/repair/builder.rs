@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
 use super::authorities::Signer;
-use super::{COMMAND, Design, Fault, Request, restarts};
+use super::{COMMAND, Design, Fault, Request, restarts, revoked};
 use crate::pki::algorithm::KeyAlgorithm;
 use crate::pki::certificate::Certificate;
 use crate::pki::hex;
@@ -106,6 +106,7 @@ impl<'a> Builder<'a> {
         };
         not_after = not_after.max(now.saturating_add(SHORTEST.duration()));
         not_before = not_before.max(from);
+        not_before = revoked::earliest(self.snapshot, now).map_or(not_before, |earliest| not_before.max(earliest));
         if not_after > to {
             not_after = to;
             let warning = format!("`{id}` ends early, on {}, with its authority; rotate that soon", to.date());

@@ -26,6 +26,7 @@ mod kubeconfigs;
 mod kubelets;
 mod leaves;
 mod restarts;
+mod revoked;
 mod service_accounts;
 pub mod together;
 
@@ -125,10 +126,10 @@ impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Many messages begin with the file, or name it further on.
         let file = self.path.split(['#', '[']).next().unwrap_or_default();
-        if !self.message.contains(file) {
-            write!(f, "{}: {}: {}", self.node, self.path, self.message)?;
-        } else {
+        if self.message.contains(file) {
             write!(f, "{}: {}", self.node, self.message)?;
+        } else {
+            write!(f, "{}: {}: {}", self.node, self.path, self.message)?;
         }
         if self.remedy.is_empty() { Ok(()) } else { write!(f, " -> {}", self.remedy) }
     }
@@ -141,6 +142,8 @@ pub struct Repair {
     pub faults: Vec<Fault>,
     /// The changes. Restarts of each node are in the order of their dependence.
     pub blueprint: Blueprint,
+    /// Why nothing of it would last: entries of the ledger of revocations that would take new certificates back at once.
+    pub refusal: Option<String>,
     /// Nodes (of the snapshot) whose kubelets wait for somebody to approve their requests, or will.
     pub approvals: Vec<String>,
 }
@@ -171,12 +174,12 @@ pub fn plan(snapshot: &Snapshot, request: &Request<'_>) -> Repair {
     let mut builder = Builder::new(snapshot, request);
     let authorities = Authorities::mend(&mut builder, &mut cases);
     let mut approvals = Vec::new();
+    let refusal = revoked::for_good(snapshot, &cases);
     for case in &mut cases {
         let node = case.node;
         let outcome = match &case.unit {
             // Done already, because everything else depends on them.
-            Unit::Authority(_) => continue,
-            Unit::Tokens => continue,
+            Unit::Authority(_) | Unit::Tokens => continue,
             Unit::Leaf(id) => builder.leaf(&authorities, node, id),
             Unit::Other(path) => builder.other(&authorities, node, path),
             Unit::Kubeconfig(id) => builder.kubeconfig(&authorities, node, id, case),
@@ -197,5 +200,5 @@ pub fn plan(snapshot: &Snapshot, request: &Request<'_>) -> Repair {
     approvals.dedup();
     let faults: Vec<Fault> = cases.into_iter().flat_map(|case: Case<'_>| case.faults).collect();
     let blueprint = builder.finish(&faults);
-    Repair { faults, blueprint, approvals }
+    Repair { faults, blueprint, refusal, approvals }
 }

@@ -20,11 +20,11 @@ pub(super) fn of(plan: &NodeBlueprint, node: &NodeSnapshot, designs: &[Design], 
         design.is_some_and(|design| design.pods.iter().any(|pod| pod == component)) || node.entry(file).is_some()
     };
     let is_changed =
-        |name: &&str| plan.files.iter().any(|file| file.action != FileAction::Unchanged && file.name == **name);
+        |name: &str| plan.files.iter().any(|file| file.action != FileAction::Unchanged && file.name == name);
     READ_ONCE
         .iter()
         .filter(|(component, files)| {
-            own.contains(component) || files.iter().any(|file| is_changed(&file)) && runs(component)
+            own.contains(component) || files.iter().any(|file| is_changed(file)) && runs(component)
         })
         .map(|(component, _)| (*component).to_owned())
         .collect()

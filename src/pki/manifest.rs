@@ -111,7 +111,7 @@ pub fn with_flags(text: &str, flags: &[(&str, &str)]) -> Result<String, String> 
 }
 
 /// The words of the command lines in a pod.
-fn words(pod: &Node) -> Vec<&Node> {
+pub(super) fn words(pod: &Node) -> Vec<&Node> {
     let containers = pod.get("spec").and_then(|spec| spec.get("containers")?.items()).unwrap_or_default();
     let lists = containers.iter().flat_map(|container| ["command", "args"].map(|name| container.get(name)));
     lists.flatten().filter_map(|list| list.items()).flatten().collect()
@@ -129,7 +129,7 @@ fn before(text: &str, place: usize, lines: &str) -> Result<(usize, String, usize
     Ok((start, format!("{indentation}{lines}{newline}"), start))
 }
 
-fn line_start(text: &str, place: usize) -> usize {
+pub(super) fn line_start(text: &str, place: usize) -> usize {
     text[..place].rfind('\n').map_or(0, |end| end + 1)
 }
 

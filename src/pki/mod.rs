@@ -3,19 +3,23 @@
 //! Nothing here reads a file or a clock. Parsers take bytes from strangers: they return errors and never panic.
 
 pub mod algorithm;
+pub mod authorization;
 pub mod catalog;
 pub mod certificate;
 pub mod chain;
+pub mod client_trust;
 pub mod component;
 pub mod csr;
 pub mod der;
 pub mod fingerprint_twin;
 pub mod issue;
+pub mod kubeadm_config;
 pub mod kubeconfig;
 pub mod kubelet_config;
 pub mod layout;
 pub mod lifetime;
 pub mod manifest;
+pub mod manifest_flags;
 pub mod name;
 pub mod pem_file;
 pub mod private_key;

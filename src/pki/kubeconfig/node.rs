@@ -162,7 +162,7 @@ impl Node {
     }
 
     /// Whether both say the same to kubectl, wherever and however they are written.
-    pub(super) fn same(&self, other: &Self) -> bool {
+    pub(in crate::pki) fn same(&self, other: &Self) -> bool {
         match (&self.body, &other.body) {
             (Body::Scalar(one), Body::Scalar(two)) => {
                 let meaning = one.meaning();

@@ -22,7 +22,7 @@ use between::{Barriers, Letting};
 
 pub mod between;
 mod drain;
-mod proof;
+pub(super) mod proof;
 mod stale;
 pub mod watch;
 

@@ -20,6 +20,7 @@ pub mod cluster_file;
 pub mod completion;
 pub mod create_certs;
 pub mod discover;
+pub mod enforce;
 pub mod environment;
 pub mod get_credentials;
 pub mod global;

@@ -10,6 +10,7 @@ use super::credential::Credential;
 use crate::node::Node;
 use crate::node::http::{Limits, Request, Response, Unanswered, ask};
 use crate::node::probe::Endpoint;
+use crate::pki::authorization::REVOKED;
 
 /// Whom Kubernetes takes somebody for whom it does not know.
 const ANONYMOUS: &str = "system:anonymous";
@@ -120,6 +121,10 @@ fn refused(error: &NoAnswer) -> Verdict {
         _ if error.is_unauthenticated() => Some(false),
         // Who holds the credential does not get as far as showing it.
         NoAnswer::Unanswered(Unanswered::Untrusted(_)) => Some(false),
+        // An authorizer of kubepki's, see `pki::authorization`: it fails for what is revoked, and for nothing else.
+        NoAnswer::Status { status: 500, message, .. } if message.contains(REVOKED) => {
+            return Verdict::new(Some(false), "its certificate is revoked");
+        }
         _ => None,
     };
     Verdict::new(accepted, error.to_string())
@@ -147,6 +152,16 @@ mod tests {
         let text = "Forbidden (user=system:anonymous, verb=get, resource=nodes)";
         assert_eq!(kubelet_said(403, text).and_then(|verdict| verdict.accepted), Some(false));
         assert_eq!(kubelet_said(401, "Unauthorized"), None);
+    }
+
+    #[test]
+    fn an_error_is_a_refusal_only_where_it_speaks_of_a_revoked_certificate() {
+        let said =
+            |message: &str| refused(&NoAnswer::Status { status: 500, reason: String::new(), message: message.into() });
+        let text = "Internal Server Error: \"/api\": cel evaluation error: expression \
+                    'request.extra['client-certificate-revoked'].size() > 0' resulted in error: no such key";
+        assert_eq!(said(text).accepted, Some(false));
+        assert_eq!(said("Internal Server Error: \"/api\": connection refused").accepted, None);
     }
 
     #[test]

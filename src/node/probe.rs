@@ -94,6 +94,27 @@ pub fn chain_through(
     handshake(Timed::new(wire, Deadline::new(limit)), server_name.unwrap_or(&endpoint.host))
 }
 
+/// Asks the server at `endpoint`, as `node` reaches it, whose certificates it would take from a client: the names (DER) in its
+/// request for one, in no order. None when it asks for no certificate.
+///
+/// # Errors
+/// As [`chain`].
+pub fn acceptable_through(node: &dyn Node, endpoint: &Endpoint, limit: Duration) -> Result<Vec<Vec<u8>>, String> {
+    let wire = node.dial(&endpoint.host, endpoint.port, limit)?;
+    let (tls, names) = tls::Tls::listening()?;
+    let mut wire = Timed::new(wire, Deadline::new(limit));
+    let mut connection = tls.connection(&endpoint.host)?;
+    let outcome = tls::shake(&mut connection, &mut wire);
+    if outcome.is_ok() {
+        leave(&mut connection, &mut wire);
+    }
+    match (names.take(), outcome) {
+        (Some(names), _) => Ok(names),
+        (None, Ok(())) => Ok(Vec::new()),
+        (None, Err(error)) => Err(tls::words(&error, &wire.first, wire.deadline)),
+    }
+}
+
 fn handshake(mut wire: Timed, name: &str) -> Result<Vec<Vec<u8>>, String> {
     let provider = Arc::new(crypto::aws_lc_rs::default_provider());
     let witness = Arc::new(Witness::new(Arc::clone(&provider)));

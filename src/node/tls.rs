@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
 use rustls::crypto::{self, CryptoProvider};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -94,6 +94,20 @@ impl Tls {
         Ok(Self { config: Arc::new(config), server_name: None })
     }
 
+    /// Believes anybody, shows nothing, and takes down whose certificates a server would take.
+    pub(super) fn listening() -> Result<(Self, Arc<Acceptable>), String> {
+        let provider = Arc::new(crypto::aws_lc_rs::default_provider());
+        let names = Arc::new(Acceptable::default());
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| format!("TLS cannot be set up: {error}"))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Witness::new(provider)))
+            .with_client_cert_resolver(Arc::clone(&names) as Arc<dyn ResolvesClientCert>);
+        config.resumption = Resumption::disabled();
+        Ok((Self { config: Arc::new(config), server_name: None }, names))
+    }
+
     /// Expects `name` in the server's certificate instead of the host that is connected to.
     #[must_use]
     pub fn for_server(mut self, name: impl Into<String>) -> Self {
@@ -105,6 +119,29 @@ impl Tls {
     pub(super) fn connection(&self, host: &str) -> Result<ClientConnection, String> {
         let name = tls_name(self.server_name.as_deref().unwrap_or(host));
         ClientConnection::new(Arc::clone(&self.config), name).map_err(|error| format!("TLS cannot be set up: {error}"))
+    }
+}
+
+/// Takes down the names in a server's request for a client certificate, and has none to show.
+#[derive(Debug, Default)]
+pub(super) struct Acceptable(Mutex<Option<Vec<Vec<u8>>>>);
+
+impl Acceptable {
+    /// What a server has asked for; `None` when it has not.
+    pub(super) fn take(&self) -> Option<Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl ResolvesClientCert for Acceptable {
+    fn resolve(&self, names: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let names = names.iter().map(|name| name.to_vec()).collect();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(names);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 

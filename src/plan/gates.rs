@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::enforcement::{AUTHORIZATION, CLIENT_TRUST};
 use crate::pki::component::Component;
 
 /// Something that running components must show.
@@ -16,6 +17,16 @@ pub enum Gate {
     },
     /// The node's kube-apiserver says that it is ready.
     ApiReady,
+    /// The node's kube-apiserver works by the authorizers in that file, if it reads that file at all.
+    Authorizes {
+        /// kubepki's configuration of authorizers.
+        path: PathBuf,
+    },
+    /// The node's kube-apiserver asks for client certificates of those in that file, if it reads that file at all.
+    Believes {
+        /// kubepki's bundle of client trust.
+        path: PathBuf,
+    },
     /// Every etcd member is healthy, and they have one leader.
     EtcdHealthy,
     /// The component's process is younger than the last change of that file.
@@ -46,6 +57,8 @@ impl std::fmt::Display for Gate {
                 write!(f, "{} serves the certificate in {}", component.program(), path.display())
             }
             Self::ApiReady => f.write_str("kube-apiserver is ready"),
+            Self::Authorizes { path } => write!(f, "kube-apiserver works by {}", path.display()),
+            Self::Believes { path } => write!(f, "kube-apiserver believes the clients in {}", path.display()),
             Self::EtcdHealthy => f.write_str("etcd is healthy on every member"),
             Self::Stopped { component } => write!(f, "{component} has ended"),
             Self::Started { component, .. } => write!(f, "{component} has started anew"),
@@ -99,6 +112,10 @@ pub fn after(changed: &Changed<'_>, runs: &dyn Fn(&str) -> bool, is_stopped: &dy
     }
     if !(changed.files.is_empty() && changed.restarted.is_empty()) && is_up("kube-apiserver") {
         gates.push(Gate::ApiReady);
+        let changed =
+            |wanted: &str| changed.files.iter().find(|(_, name)| *name == wanted).map(|(path, _)| path.into());
+        gates.extend(changed(AUTHORIZATION).map(|path| Gate::Authorizes { path }));
+        gates.extend(changed(CLIENT_TRUST).map(|path| Gate::Believes { path }));
     }
     for component in LED.iter().filter(|component| changed.restarted.contains(component) && is_up(component)) {
         gates.push(Gate::Led { component: (*component).to_owned() });

@@ -7,6 +7,7 @@ pub mod blueprint;
 pub mod compare;
 pub mod create;
 pub mod credentials;
+pub mod enforcement;
 pub mod gates;
 pub mod operation;
 pub mod phase;

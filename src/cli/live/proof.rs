@@ -1,24 +1,27 @@
 //! One look at what a gate waits for: what running components say, never only what their files say.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::apply::sha256;
 use crate::cli::target::{Target, TargetNode};
 use crate::live::NoAnswer;
 use crate::live::api_server::ApiServer;
 use crate::live::cluster::{COMPONENT_LEASES, NODE_LEASES};
 use crate::live::component::{self, Component};
-use crate::live::credential::Credential;
+use crate::live::credential::{Credential, certificates};
 use crate::live::etcd::{Etcd, Quorum, client_endpoint};
 use crate::live::places::{Listener, Places};
 use crate::node::http::Limits;
-use crate::node::probe::{Endpoint, chain_through};
+use crate::node::probe::{Endpoint, acceptable_through, chain_through};
 use crate::node::wire::NoWire;
 use crate::node::{Found, FoundState, Query};
 use crate::pki::certificate::Certificate;
-use crate::pki::component::Component as Server;
+use crate::pki::component::{Component as Server, flag};
 use crate::pki::layout::Role;
 use crate::pki::pem_file::PemFile;
+use crate::plan::enforcement::{API_SERVER, AUTHORIZATION_CONFIG, CLIENT_CA};
 use crate::plan::gates::Gate;
 use time::OffsetDateTime;
 
@@ -39,6 +42,8 @@ pub fn look(target: &Target, node: &TargetNode, gate: &Gate, now: OffsetDateTime
     match gate {
         Gate::Serves { component, path } => serves(node, *component, path),
         Gate::ApiReady => own_server(node, |server| server.ready()),
+        Gate::Authorizes { path } => authorizes(node, path),
+        Gate::Believes { path } => believes(node, path),
         Gate::EtcdHealthy => etcd(node, false),
         Gate::Stopped { component } => stopped(node, component),
         Gate::Started { component, since } => started(target, node, component, since, now),
@@ -67,6 +72,51 @@ fn serves(node: &TargetNode, server: Server, path: &Path) -> Result<(), String> 
     }
     let serial = Certificate::from_der(leaf).map_or_else(|error| error, |leaf| leaf.serial().to_string());
     Err(format!("it still serves the certificate with serial number {serial}"))
+}
+
+/// Whether the API server has taken over the authorizers in a file, by what it says itself.
+fn authorizes(node: &TargetNode, path: &Path) -> Result<(), String> {
+    if flag(&manifest(node, API_SERVER)?, AUTHORIZATION_CONFIG).map(Path::new) != Some(path) {
+        return Ok(());
+    }
+    let found = read(node, Query::File(path.to_owned()))?;
+    let FoundState::File(content) = &found.state else { return Err(format!("{} cannot be read", path.display())) };
+    let wanted = sha256(content);
+    match own_server(node, |server| server.authorizers_in_force())? {
+        Some(hash) if hash == wanted => Ok(()),
+        Some(_) => Err("it still works by others; it may not take this file, and its log says why".to_owned()),
+        None => Err("it does not say by which authorizers it works".to_owned()),
+    }
+}
+
+/// Whether the API server believes the clients in a file and no others, by the names that it asks for in a handshake.
+fn believes(node: &TargetNode, path: &Path) -> Result<(), String> {
+    let manifest = manifest(node, API_SERVER)?;
+    if flag(&manifest, CLIENT_CA).map(Path::new) != Some(path) {
+        return Ok(());
+    }
+    let names = |path: &Path| -> Result<BTreeSet<Vec<u8>>, String> {
+        let found = read(node, Query::File(path.to_owned()))?;
+        let FoundState::File(content) = &found.state else { return Err(format!("{} cannot be read", path.display())) };
+        let ders = certificates(content);
+        Ok(ders
+            .iter()
+            .filter_map(|der| Certificate::from_der(der).ok())
+            .map(|it| it.subject().der().to_vec())
+            .collect())
+    };
+    let wanted = names(path)?;
+    // It names those of front proxies as well.
+    let proxies = flag(&manifest, "--requestheader-client-ca-file").filter(|path| !path.is_empty());
+    let proxies = proxies.map(|path| names(Path::new(path))).transpose()?.unwrap_or_default();
+    let endpoint = places(node)?.api_server.ok_or("there is no kube-apiserver on this node")?.endpoint;
+    let asked: BTreeSet<Vec<u8>> = acceptable_through(&*node.node, &endpoint, LIMIT)?.into_iter().collect();
+    let (missing, others) = (wanted.difference(&asked).count(), asked.difference(&wanted));
+    let others = others.filter(|name| !proxies.contains(*name)).count();
+    if missing == 0 && others == 0 {
+        return Ok(());
+    }
+    Err(format!("it believes {others} others, and not yet {missing} of {}", wanted.len()))
 }
 
 /// The text of a static pod's manifest; empty where there is none.
@@ -258,7 +308,7 @@ fn as_kubelet<T>(
 }
 
 /// An administrator's credential: of the node itself, else of another one of the target.
-pub(super) fn administrator(target: &Target, node: &TargetNode) -> Option<Credential> {
+pub(in crate::cli) fn administrator(target: &Target, node: &TargetNode) -> Option<Credential> {
     let others = target.nodes.iter().filter(|one| one.role == Role::ControlPlane);
     std::iter::once(node).chain(others).find_map(own_administrator)
 }
@@ -268,12 +318,12 @@ fn own_administrator(node: &TargetNode) -> Option<Credential> {
     ["admin.conf", "super-admin.conf"].iter().find_map(|name| Credential::read(&*node.node, &folder.join(name)).ok())
 }
 
-pub(super) fn no_administrator() -> String {
+pub(in crate::cli) fn no_administrator() -> String {
     "there is no admin.conf to ask with".to_owned()
 }
 
 /// Where the node's components listen. What has files there and no manifest listens where kubeadm would have it.
-pub(super) fn places(node: &TargetNode) -> Result<Places, String> {
+pub(in crate::cli) fn places(node: &TargetNode) -> Result<Places, String> {
     let nothing = Path::new("/");
     let kubernetes = node.layout.kubernetes_dir.as_deref().unwrap_or(nothing);
     let kubelet = node.layout.kubelet_dir.as_deref().unwrap_or(nothing);
@@ -318,5 +368,6 @@ pub(super) fn read(node: &TargetNode, query: Query) -> Result<Found, String> {
 }
 
 fn limits() -> Limits {
-    Limits::within(LIMIT)
+    // The metrics of a large cluster's API server are tens of megabytes.
+    Limits { time: LIMIT, size: 256 * 1024 * 1024 }
 }

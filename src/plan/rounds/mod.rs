@@ -167,7 +167,13 @@ pub fn in_steps(blueprint: &mut Blueprint, setting: &Setting<'_>) -> Result<(), 
             std::mem::take(&mut node.files).into_iter().partition(|file| file.action == FileAction::Unchanged);
         let mut slots = Slots::default();
         for file in changed {
-            slots.put(if contents::is_of_etcd(&file.name) { Slot::RenewEtcd } else { Slot::RenewRest }, file);
+            let slot = match &file.name {
+                // What a manifest will name is there before it and longer than it.
+                name if name.starts_with("kubepki/") => Slot::RenewStop,
+                name if contents::is_of_etcd(name) => Slot::RenewEtcd,
+                _ => Slot::RenewRest,
+            };
+            slots.put(slot, file);
         }
         let runs = |component: &str| restarts.iter().any(|one| one == component);
         if setting.rulers() > 1 && runs("etcd") && pods.found(API_SERVER).is_some() {

@@ -115,7 +115,7 @@ impl ApiServer<'_> {
 fn in_force(metrics: &str) -> Option<String> {
     let mut lines = metrics.lines().filter_map(|line| line.strip_prefix(IN_FORCE));
     let line = lines.rfind(|line| line.ends_with(" 1"))?;
-    let (hash, _) = line.split_once("hash=\"")?.1.split_once('"')?;
+    let (hash, _) = line.split([',', '{']).find_map(|label| label.strip_prefix("hash=\""))?.split_once('"')?;
     Some(hash.strip_prefix("sha256:").unwrap_or(hash).to_ascii_lowercase())
 }
 

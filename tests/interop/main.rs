@@ -11,6 +11,7 @@ mod check_expiry;
 mod credentials;
 mod discover;
 mod endpoints;
+mod enforcement;
 mod etcd;
 mod http;
 mod kubeadm;

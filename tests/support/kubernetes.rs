@@ -87,7 +87,10 @@ impl ControlPlane {
             .args(["--requestheader-allowed-names=front-proxy-client", "--requestheader-group-headers=X-Remote-Group"]);
         command.args(["--requestheader-username-headers=X-Remote-User"]);
         command.args(["--requestheader-extra-headers-prefix=X-Remote-Extra-"]);
-        command.args(["--authorization-mode=Node,RBAC", "--service-cluster-ip-range=10.96.0.0/12"]);
+        if !self.options.iter().any(|option| option.starts_with("--authorization-")) {
+            command.arg("--authorization-mode=Node,RBAC");
+        }
+        command.arg("--service-cluster-ip-range=10.96.0.0/12");
         command.arg("--service-account-issuer=https://kubernetes.default.svc.cluster.local");
         command.arg(format!("--etcd-servers={}", self.etcd.client_url(0)));
         command.args(["--bind-address=127.0.0.1", "--advertise-address=192.0.2.1"]);

@@ -17,6 +17,7 @@ use crate::plan::enforcement::Seat;
 use crate::plan::phase::Phase;
 use crate::plan::restart::Manifest;
 
+pub mod in_force;
 pub mod objects;
 pub mod prepare;
 pub mod proof;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::carry_out::Crew;
 use super::change::ChangeArgs;
+use super::enforce;
 use super::live;
 use super::rolling::{Resumed, Rolling};
 use super::session::Session;
@@ -21,6 +22,7 @@ use crate::report::revocation::LedgerReport;
 use crate::report::text::counted;
 use crate::snapshot::Snapshot;
 
+mod enforced;
 mod given;
 mod sight;
 mod wanted;
@@ -104,6 +106,10 @@ pub struct RevokeArgs {
     #[arg(long)]
     prepare: bool,
 
+    /// Restart every kube-apiserver afterwards, one after another: what was opened before ends, as watches and terminals
+    #[arg(long)]
+    end_connections: bool,
+
     /// Store the revocations in the cluster as well (docs/renewrevocation-crd.yaml)
     #[arg(long)]
     apply: bool,
@@ -145,24 +151,41 @@ fn revocation_name(text: &str) -> Result<String, String> {
 /// Revokes.
 pub fn run(args: &RevokeArgs, session: &mut Session) -> anyhow::Result<ExitCode> {
     args.refuse_idle()?;
-    let given = given::read(args)?;
+    let mut given = given::read(args)?;
     let target = Target::resolve(&args.target, session)?;
     let seats = sight::seats(&target)?;
     let is_live = live::is_live(&target, &args.target.place);
-    let mut crew = Crew::new(session, &target, &args.target, COMMAND);
-    if is_live {
-        crew = crew.rolling(quiet(&target), Vec::new());
-    }
-    if args.resume || args.abort {
-        return recover(args, session, &crew);
-    }
-    if let Some(journal) = crew.unfinished()?.filter(|_| !args.list) {
-        crew.refuse_other(&journal)?;
+    let manifests = live::manifests(&target)?;
+    let crew = || {
+        let crew = Crew::new(session, &target, &args.target, COMMAND);
+        if is_live { crew.rolling(quiet(&target), Vec::new()) } else { crew }
+    };
+    if let Some(journal) = crew().unfinished()?.filter(|_| !args.list) {
+        // What restarts components has to wait for them; files alone wait for nobody.
+        let begun = if is_live && !journal.restarting.is_empty() {
+            let rolling = enforce::rolling(session, &target, &args.target, &manifests);
+            Crew::new(session, &target, &args.target, COMMAND).rolling(rolling, Vec::new())
+        } else {
+            crew()
+        };
+        if args.resume || args.abort {
+            return recover(args, session, &begun);
+        }
+        begun.refuse_other(&journal)?;
         if !args.change.what_if {
             session.ui.status("finishing what an earlier run began");
-            crew.resume()?;
+            begun.resume()?;
         }
+    } else if args.resume || args.abort {
+        return recover(args, session, &crew());
     }
+    if args.prepare && enforced::prepared(args, session, &target)?.is_none() {
+        return Ok(ExitCode::Done);
+    }
+    if is_live {
+        enforced::look_up(&target, &mut given);
+    }
+    let crew = crew();
     let snapshot = sight::observe(&target, session)?;
     let (mut whole, differences) = ledger::of(&snapshot)?;
     differences.iter().for_each(|difference| session.ui.warning(difference));
@@ -254,7 +277,9 @@ impl Work<'_> {
                 .into());
         }
         let question = self.question(names, hit.len(), seats.len());
-        let Some(operation) = crew.carry_out_shown(&args.change, &blueprint, &question, Some(&result))? else {
+        // The question about --prepare was the one question.
+        let change = if args.prepare { enforced::agreed(&args.change) } else { args.change.clone() };
+        let Some(operation) = crew.carry_out_shown(&change, &blueprint, &question, Some(&result))? else {
             return Ok(ExitCode::Done);
         };
         if hit.is_empty() && !names.is_empty() {
@@ -263,6 +288,12 @@ impl Work<'_> {
                 .status("no certificate that is known matches; the entries stay on the ledger for those that turn up");
         }
         self.finish(&mut result, operation);
+        if self.is_live {
+            self.prove(&mut result, &hit)?;
+        }
+        if args.apply {
+            self.store(whole)?;
+        }
         session.result(&result)?;
         Ok(ExitCode::Done)
     }

@@ -81,10 +81,18 @@ impl Credential {
     /// # Errors
     /// In words, with the path.
     pub fn read(node: &dyn Node, path: &Path) -> Result<Self, String> {
+        Self::read_context(node, path, None)
+    }
+
+    /// The same, of one of its contexts.
+    ///
+    /// # Errors
+    /// In words, with the path.
+    pub fn read_context(node: &dyn Node, path: &Path, context: Option<&str>) -> Result<Self, String> {
         let words = |why: String| format!("{}: {why}", path.display());
         let bytes = file_of(node, path).map_err(words)?;
         let folder = path.parent().unwrap_or(Path::new("/"));
-        Self::from_kubeconfig(&bytes, folder, None, &|path: &Path| {
+        Self::from_kubeconfig(&bytes, folder, context, &|path: &Path| {
             file_of(node, path).map_err(|why| format!("{}: {why}", path.display()))
         })
         .map_err(words)

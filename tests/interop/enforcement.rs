@@ -79,7 +79,7 @@ impl Stage {
         let wanted = kubepki::apply::change::sha256(new.as_bytes());
         let admin = self.credential("super-admin.conf");
         let api = ApiServer::new(&self.node, self.endpoint.clone(), &admin, LIMITS).unwrap();
-        self.wait(|| match api.authorizers_in_force() {
+        wait(|| match api.authorizers_in_force() {
             Ok(Some(hash)) if hash == wanted => Ok(()),
             other => Err(format!("{other:?}\n{}", self.plane.words())),
         });
@@ -89,10 +89,10 @@ impl Stage {
         let verdict = prove(&self.node, Component::ApiServer, &self.endpoint, &self.credential(kubeconfig), LIMITS);
         verdict.accepted.unwrap_or_else(|| panic!("{kubeconfig}: {}\n{}", verdict.reason, self.plane.words()))
     }
+}
 
-    fn wait(&self, probe: impl FnMut() -> Result<(), String>) {
-        until(Instant::now() + Duration::from_secs(120), &Interrupt::default(), probe).unwrap();
-    }
+fn wait(probe: impl FnMut() -> Result<(), String>) {
+    until(Instant::now() + Duration::from_secs(120), &Interrupt::default(), probe).unwrap();
 }
 
 fn hash(certificate: &Certificate) -> Denied {
@@ -143,7 +143,7 @@ fn narrowed_client_trust_leaves_out_members_of_system_masters_and_the_handshake_
     assert!(stage.accepts("super-admin.conf"));
     stage.put("client-trust.crt", &trust.to_text().unwrap());
     let wanted: Vec<&[u8]> = good.iter().map(|one| one.subject().der()).collect();
-    stage.wait(|| {
+    wait(|| {
         let names = acceptable_through(&stage.node, &stage.endpoint, Duration::from_secs(60))?;
         let is_there = |name: &&[u8]| names.iter().any(|one| one == name);
         let authority = certificate_in(&stage.made.pki("ca.crt"));

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::RevokeArgs;
 use crate::error::Failure;
+use crate::live::credential::Credential;
 use crate::node::local::LocalNode;
 use crate::observe::{self, Keys, Scope, Wanted};
 use crate::pki::certificate::{Certificate, SerialNumber};
@@ -18,6 +19,8 @@ pub(super) struct Given {
     pub(super) found: Option<NodeSnapshot>,
     /// The client certificates of the kubeconfigs and the first certificate of every other file.
     pub(super) certificates: Vec<Certificate>,
+    /// The credentials themselves, where their keys are at hand, by the entry of their holder.
+    pub(super) credentials: Vec<(String, Credential)>,
     /// Whose access the kubeconfigs give.
     pub(super) holders: Vec<Holder>,
 }
@@ -48,7 +51,8 @@ pub(super) fn read(args: &RevokeArgs) -> anyhow::Result<Given> {
         return Ok(Given::default());
     }
     let wanted = Wanted { scopes: scopes.clone(), keys: Keys::Keep };
-    let found = observe::node(&LocalNode::open("local", "/")?, &wanted);
+    let here = LocalNode::open("local", "/")?;
+    let found = observe::node(&here, &wanted);
     let mut given = Given::default();
     for scope in &scopes {
         let Some(path) = scope.named() else { continue };
@@ -73,6 +77,11 @@ pub(super) fn read(args: &RevokeArgs) -> anyhow::Result<Given> {
                             given.certificates.push(certificate.clone());
                         }
                     }
+                    let entry = kubeconfig.context(args.context.as_deref()).map(|context| &context.user);
+                    let credential = Credential::read_context(&here, path, args.context.as_deref());
+                    if let (Some(user), Ok(credential)) = (entry, credential) {
+                        given.credentials.push((format!("{}#user/{user}", path.display()), credential));
+                    }
                     if before == given.certificates.len() {
                         return Err(no_certificate(
                             path,
@@ -85,6 +94,9 @@ pub(super) fn read(args: &RevokeArgs) -> anyhow::Result<Given> {
                     let certificate = content.certificates().next();
                     let certificate = certificate.ok_or_else(|| no_certificate(path, false))?;
                     given.holders.push(holder(path.display().to_string(), certificate));
+                    if let Ok(credential) = Credential::read_files(&here, path, path) {
+                        given.credentials.push((path.display().to_string(), credential));
+                    }
                     given.certificates.push(certificate.clone());
                 }
             },

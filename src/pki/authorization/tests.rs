@@ -64,8 +64,8 @@ fn authorizers_of_others_stay_as_they_are_with_their_comments() {
     }
     let back = with_denied(&once, &Denied::default(), KUBECONFIG).expect("good");
     assert_eq!(with_denied(&back, &denied(1, &[]), KUBECONFIG).expect("good"), once);
-    let (one, two) = (Configuration::read(OPERATORS).expect("good"), Configuration::read(&back).expect("good"));
-    assert!(one.authorizers.iter().zip(&two.authorizers).all(|(one, two)| one.node.same(&two.node)));
+    let (first, last) = (Configuration::read(OPERATORS).expect("good"), Configuration::read(&back).expect("good"));
+    assert!(first.authorizers.iter().zip(&last.authorizers).all(|(before, after)| before.node.same(&after.node)));
 }
 
 #[test]

@@ -13,10 +13,10 @@ use zeroize::Zeroizing;
 use crate::pki::algorithm::KeyKind;
 use crate::pki::catalog::{Catalog, Entry};
 use crate::pki::certificate::Certificate;
-use crate::pki::component::Component;
 use crate::pki::csr::Request;
 use crate::pki::kubeconfig;
 use crate::pki::private_key::KeyError;
+use crate::pki::server::Server;
 
 mod records;
 
@@ -208,7 +208,7 @@ pub struct Artifact {
     /// Which part it plays in its installation; `None` for a file nobody knows.
     pub part: Option<Part>,
     /// For the server of a node, which one it is; its certificate is the one it shows now.
-    pub server: Option<Component>,
+    pub server: Option<Server>,
     /// Where a symbolic link at `path` points, as written in the link.
     pub link: Option<PathBuf>,
     /// Mode and owner of the file; absent when it is missing, and for endpoints.

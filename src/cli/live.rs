@@ -220,7 +220,7 @@ fn is_stopped(node: &TargetNode, journal: &Journal, component: &str) -> bool {
 pub fn runs(means: &Means, manifests: &[Manifest], node: &TargetNode, component: &str) -> bool {
     match means.strategy {
         Strategy::StaticPod => manifests.iter().any(|one| one.node == node.node.name() && one.component == component),
-        Strategy::Systemd | Strategy::Command(_) => proof::has_files_of(node, component),
+        Strategy::Systemd | Strategy::Command(_) => proof::with_files(node).contains(&component),
     }
 }
 

@@ -9,8 +9,8 @@ use super::row::{Member, Row};
 use super::served;
 use crate::pki::catalog::Kind;
 use crate::pki::certificate::Certificate;
-use crate::pki::component::Component;
 use crate::pki::san::San;
+use crate::pki::server::Server;
 use crate::snapshot::{Artifact, Source, State};
 
 pub(super) fn check(case: &mut Case<'_, '_>) {
@@ -96,7 +96,7 @@ fn trust(case: &mut Case<'_, '_>, row: usize) {
         current = next;
     }
     // Nobody gave it a certificate, so it made one: those who talk to it do not check.
-    let signs_itself = case.rows[row].artifact.server.is_some_and(Component::may_sign_itself);
+    let signs_itself = case.rows[row].artifact.server.is_some_and(Server::may_sign_itself);
     let is_clusters = |other: &Row<'_>| {
         let is_authority = other.artifact.part.is_some_and(|part| part.entry.kind == Kind::Authority);
         let named = other.certificate.is_some_and(|one| one.subject().der() == current.issuer().der());

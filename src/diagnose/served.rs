@@ -3,11 +3,11 @@
 use super::case::Case;
 use super::finding::FindingId;
 use super::row::{Member, Row};
-use crate::pki::component::Component;
+use crate::pki::server::Server;
 use crate::snapshot::{Source, State};
 
 /// Compares what `server` shows with its file, and with every other file of the node.
-pub(super) fn check(case: &mut Case<'_, '_>, row: usize, server: Component) {
+pub(super) fn check(case: &mut Case<'_, '_>, row: usize, server: Server) {
     let (Some(shown), node) = (case.rows[row].certificate, case.rows[row].node) else { return };
     let is_file = |other: &&Row<'_>| {
         other.node == node
@@ -53,10 +53,10 @@ pub(super) fn silent(case: &mut Case<'_, '_>, row: usize, reason: &str) {
     let Some(server) = case.rows[row].artifact.server else { return };
     let (program, place) = (server.program(), case.rows[row].node_name);
     let message = format!("{program} should run on node {place} and shows no certificate: {reason}");
-    let waits = server == Component::Kubelet && reason.contains("refused the handshake");
+    let waits = server == Server::Kubelet && reason.contains("refused the handshake");
     let remedy = match server {
         _ if waits => "`kubectl get csr` shows whether its request waits; `kubectl certificate approve NAME` signs it",
-        Component::Kubelet => "journalctl -u kubelet, on that node",
+        Server::Kubelet => "journalctl -u kubelet, on that node",
         _ => "crictl ps -a and crictl logs, on that node",
     };
     debug_assert!(matches!(case.rows[row].artifact.state, State::Unreadable(_)));

@@ -13,56 +13,13 @@ use super::{NoAnswer, places::Listener};
 use crate::node::Node;
 use crate::node::http::{Limits, Request, Response, ask};
 
+pub use crate::pki::component::Component;
+
 /// Clocks that are set while a process runs move its reported start by a little.
 const TOLERANCE: Duration = Duration::seconds(2);
 
 /// The metrics of a large cluster's API server are tens of megabytes.
 const LARGEST_METRICS: usize = 256 * 1024 * 1024;
-
-/// A process of Kubernetes on a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Component {
-    /// kube-apiserver.
-    ApiServer,
-    /// kube-controller-manager.
-    ControllerManager,
-    /// kube-scheduler.
-    Scheduler,
-    /// The kubelet.
-    Kubelet,
-    /// A member of etcd.
-    Etcd,
-}
-
-impl Component {
-    /// Every component.
-    pub const ALL: [Self; 5] = [Self::ApiServer, Self::ControllerManager, Self::Scheduler, Self::Kubelet, Self::Etcd];
-
-    /// Its name, as that of its process.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ApiServer => "kube-apiserver",
-            Self::ControllerManager => "kube-controller-manager",
-            Self::Scheduler => "kube-scheduler",
-            Self::Kubelet => "kubelet",
-            Self::Etcd => "etcd",
-        }
-    }
-
-    /// The metric that has its version as a label.
-    fn version_metric(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Etcd => ("etcd_server_version{", "server_version=\""),
-            _ => ("kubernetes_build_info{", "git_version=\""),
-        }
-    }
-}
-
-impl std::fmt::Display for Component {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// A process as it runs now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,8 +118,16 @@ fn started_at(metrics: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::UNIX_EPOCH.checked_add(since)
 }
 
+/// The metric that has a component's version as a label.
+fn version_metric(component: Component) -> (&'static str, &'static str) {
+    match component {
+        Component::Etcd => ("etcd_server_version{", "server_version=\""),
+        _ => ("kubernetes_build_info{", "git_version=\""),
+    }
+}
+
 fn version(metrics: &str, component: Component) -> Option<String> {
-    let (metric, label) = component.version_metric();
+    let (metric, label) = version_metric(component);
     let line = metrics.lines().find(|line| line.starts_with(metric))?;
     let (value, _) = line.split_once(label)?.1.split_once('"')?;
     Some(super::tidy(value))

@@ -11,9 +11,9 @@ use super::kubelet_config;
 use crate::node::probe::{self, Endpoint};
 use crate::node::{Found, FoundState, Node, Query};
 use crate::pki::certificate::Certificate;
-use crate::pki::component::Component;
 use crate::pki::kubelet_config::KubeletConfig;
 use crate::pki::layout::Role;
+use crate::pki::server::Server;
 use crate::snapshot::{Artifact, Content, Facts, Source, State};
 
 /// How long a server that is asked from here may take, the connection included: with a firewall between, the longer way
@@ -34,17 +34,17 @@ pub struct Reach {
 
 /// Files that say what should run on the node.
 pub(super) fn queries(kubernetes: &Path) -> Vec<Query> {
-    let programs = [Component::ApiServer, Component::Etcd, Component::ControllerManager, Component::Scheduler];
+    let programs = [Server::ApiServer, Server::Etcd, Server::ControllerManager, Server::Scheduler];
     programs.iter().map(|program| Query::File(manifest(kubernetes, *program))).collect()
 }
 
-fn manifest(kubernetes: &Path, component: Component) -> PathBuf {
+fn manifest(kubernetes: &Path, component: Server) -> PathBuf {
     kubernetes.join("manifests").join(format!("{}.yaml", component.program()))
 }
 
 /// What a node says about one of its servers.
 pub(super) struct Plan {
-    component: Component,
+    component: Server,
     port: u16,
     /// The address it listens on, where that is said.
     bound: Option<String>,
@@ -62,9 +62,9 @@ pub(super) fn plans(role: Role, (kubernetes, kubelet): (&Path, &Path), found: &[
         }
     };
     let is_there = |path: &Path| found.iter().any(|file| file.path == path && file.metadata.is_some());
-    let plan = |component: &Component| {
+    let plan = |component: &Server| {
         let component = *component;
-        if component == Component::Kubelet {
+        if component == Server::Kubelet {
             let config = text(&kubelet.join(kubelet_config::NAME));
             let read = config.as_ref().map(|config| KubeletConfig::parse(config.as_bytes()).unwrap_or_default());
             let port = read.as_ref().and_then(|config| config.port).unwrap_or(component.port());
@@ -76,7 +76,7 @@ pub(super) fn plans(role: Role, (kubernetes, kubelet): (&Path, &Path), found: &[
         let (port, bound) = component.listens(manifest.as_deref().unwrap_or_default());
         Plan { component, port, bound: bound.map(str::to_owned), is_expected: manifest.is_some() }
     };
-    Component::of(role).iter().map(plan).collect()
+    Server::of(role).iter().map(plan).collect()
 }
 
 /// Asks every server of the node, side by side.
@@ -115,7 +115,7 @@ fn one(node: &dyn Node, peer: Option<IpAddr>, home: &str, plan: &Plan) -> Option
 /// Asks at every address at which the server may listen, until somebody is there.
 fn through(node: &dyn Node, home: &str, plan: &Plan) -> Result<Vec<Vec<u8>>, String> {
     let mut hosts: Vec<&str> = plan.bound.iter().map(String::as_str).collect();
-    hosts.extend(if plan.component == Component::EtcdPeer { [home, "127.0.0.1"] } else { ["127.0.0.1", home] });
+    hosts.extend(if plan.component == Server::EtcdPeer { [home, "127.0.0.1"] } else { ["127.0.0.1", home] });
     if plan.component.is_private() {
         hosts.truncate(1);
     }

@@ -1,130 +1,44 @@
-//! The servers of a node: where each listens, which file tells that it should run, and which certificate it shows.
-//!
-//! Ports and flags: kubeadm `constants.go` and `phases/controlplane/manifests.go`; etcd `server/etcdmain/help.go`.
+//! The programs of Kubernetes that run on nodes, and the flags they are started with.
 
-use super::layout::Role;
-
-/// A component that answers TLS on its node.
+/// A process of Kubernetes on a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Component {
     /// kube-apiserver.
     ApiServer,
-    /// etcd, towards its clients.
-    Etcd,
-    /// etcd, towards the other members.
-    EtcdPeer,
     /// kube-controller-manager.
     ControllerManager,
     /// kube-scheduler.
     Scheduler,
     /// The kubelet.
     Kubelet,
+    /// A member of etcd.
+    Etcd,
 }
 
 impl Component {
-    /// All of them, in the order of reports.
-    pub const ALL: [Self; 6] =
-        [Self::ApiServer, Self::Etcd, Self::EtcdPeer, Self::ControllerManager, Self::Scheduler, Self::Kubelet];
+    /// Every component.
+    pub const ALL: [Self; 5] = [Self::ApiServer, Self::ControllerManager, Self::Scheduler, Self::Kubelet, Self::Etcd];
 
-    /// Those of a node.
-    pub fn of(role: Role) -> &'static [Self] {
-        match role {
-            Role::ControlPlane => &Self::ALL,
-            Role::Worker => &[Self::Kubelet],
-        }
-    }
-
-    /// The program's name, also that of its static pod.
-    pub const fn program(self) -> &'static str {
+    /// Its name, as that of its process.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::ApiServer => "kube-apiserver",
-            Self::Etcd | Self::EtcdPeer => "etcd",
             Self::ControllerManager => "kube-controller-manager",
             Self::Scheduler => "kube-scheduler",
             Self::Kubelet => "kubelet",
+            Self::Etcd => "etcd",
         }
-    }
-
-    /// Its usual TCP port.
-    pub const fn port(self) -> u16 {
-        match self {
-            Self::ApiServer => 6443,
-            Self::Etcd => 2379,
-            Self::EtcdPeer => 2380,
-            Self::ControllerManager => 10257,
-            Self::Scheduler => 10259,
-            Self::Kubelet => 10250,
-        }
-    }
-
-    /// Ids, in the catalogs, of the certificate files it may show. Empty where the certificate is made at its start and
-    /// kept in memory.
-    pub const fn shows(self) -> &'static [&'static str] {
-        match self {
-            Self::ApiServer => &["apiserver", "serving-kube-apiserver"],
-            Self::Etcd => &["etcd-server", "etcd-server-client"],
-            Self::EtcdPeer => &["etcd-peer", "etcd-peer-server-client"],
-            Self::ControllerManager | Self::Scheduler => &[],
-            Self::Kubelet => &["kubelet-server", "kubelet-server-current", "kubelet", "agent-kubelet-serving"],
-        }
-    }
-
-    /// Whether it signs a certificate for itself where nobody gives it one, so that no CA need stand behind it.
-    pub const fn may_sign_itself(self) -> bool {
-        matches!(self, Self::ControllerManager | Self::Scheduler | Self::Kubelet)
-    }
-
-    /// Whether it listens on the node's own loopback address only.
-    pub const fn is_private(self) -> bool {
-        matches!(self, Self::ControllerManager | Self::Scheduler)
-    }
-
-    /// Where it listens according to its static pod's manifest: the port, and the address where one is named.
-    pub fn listens(self, manifest: &str) -> (u16, Option<&str>) {
-        let (urls, fallback) = match self {
-            Self::Etcd => ("--listen-client-urls", self.port()),
-            Self::EtcdPeer => ("--listen-peer-urls", self.port()),
-            Self::Kubelet => return (self.port(), None),
-            _ => {
-                let port = flag(manifest, "--secure-port").and_then(|port| port.parse().ok());
-                return (port.unwrap_or(self.port()), flag(manifest, "--bind-address").and_then(named));
-            }
-        };
-        let own = flag(manifest, urls).into_iter().flat_map(|urls| urls.split(','));
-        let places = own.filter_map(|url| url.trim().strip_prefix("https://")?.rsplit_once(':'));
-        let places = places.filter_map(|(host, port)| Some((port.parse().ok()?, named(host))));
-        places.min_by_key(|(_, host)| host.is_some_and(|host| host.starts_with("127."))).unwrap_or((fallback, None))
     }
 }
 
-/// An address that names one interface.
-fn named(host: &str) -> Option<&str> {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    (!matches!(bare, "" | "0.0.0.0" | "::")).then_some(bare)
+impl std::fmt::Display for Component {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// The value of `--name=value` among the arguments in the text of a static pod's manifest; the last one counts.
 pub fn flag<'a>(manifest: &'a str, name: &str) -> Option<&'a str> {
     let lines = manifest.lines().map(|line| line.trim().trim_start_matches("- ").trim_matches(['"', '\'']));
     lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix('=')).map(str::trim).next_back()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ETCD: &str = "spec:\n  containers:\n  - command:\n    - etcd\n    - --listen-client-urls=https://127.0.0.1:2379,https://10.0.0.1:2379\n    \
-                        - --listen-metrics-urls=http://127.0.0.1:2381\n    - --listen-peer-urls=https://[fd00::1]:12380\n";
-
-    #[test]
-    fn places_are_taken_from_the_flags_of_the_manifest() {
-        assert_eq!(Component::Etcd.listens(ETCD), (2379, Some("10.0.0.1")));
-        assert_eq!(Component::EtcdPeer.listens(ETCD), (12380, Some("fd00::1")));
-        let apiserver = "    - kube-apiserver\n    - --advertise-address=10.0.0.1\n    - \"--secure-port=7443\"\n";
-        assert_eq!(Component::ApiServer.listens(apiserver), (7443, None));
-        let scheduler = "    - --bind-address=127.0.0.1\n    - --secure-port=x\n";
-        assert_eq!(Component::Scheduler.listens(scheduler), (10259, Some("127.0.0.1")));
-        assert_eq!(Component::Scheduler.listens("- --bind-address=0.0.0.0"), (10259, None));
-        assert_eq!(Component::EtcdPeer.listens(""), (2380, None));
-    }
 }

@@ -27,6 +27,7 @@ pub mod profile;
 pub mod register;
 pub mod revocation;
 pub mod san;
+pub mod server;
 pub mod spec;
 pub mod usage;
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::enforcement::{AUTHORIZATION, CLIENT_TRUST};
-use crate::pki::component::Component;
+use crate::pki::server::Server;
 
 /// Something that running components must show.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub enum Gate {
     /// The node's server serves the first certificate of that file.
     Serves {
         /// Which server.
-        component: Component,
+        server: Server,
         /// The certificate's file.
         path: PathBuf,
     },
@@ -53,8 +53,8 @@ pub enum Gate {
 impl std::fmt::Display for Gate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Serves { component, path } => {
-                write!(f, "{} serves the certificate in {}", component.program(), path.display())
+            Self::Serves { server, path } => {
+                write!(f, "{} serves the certificate in {}", server.program(), path.display())
             }
             Self::ApiReady => f.write_str("kube-apiserver is ready"),
             Self::Authorizes { path } => write!(f, "kube-apiserver works by {}", path.display()),
@@ -69,7 +69,7 @@ impl std::fmt::Display for Gate {
 }
 
 /// Servers that read their certificate from a file that changes here. Kubelets renew theirs themselves.
-const SERVERS: [Component; 3] = [Component::ApiServer, Component::Etcd, Component::EtcdPeer];
+const SERVERS: [Server; 3] = [Server::ApiServer, Server::Etcd, Server::EtcdPeer];
 
 /// Components that are led by one of their processes.
 const LED: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
@@ -98,10 +98,10 @@ pub fn after(changed: &Changed<'_>, runs: &dyn Fn(&str) -> bool, is_stopped: &dy
     if has_etcd && is_up("etcd") {
         gates.push(Gate::EtcdHealthy);
     }
-    for component in SERVERS.into_iter().filter(|component| is_up(component.program())) {
-        let shows = |(path, name): &&(&str, &str)| component.shows().contains(name) && !is_key(path);
+    for server in SERVERS.into_iter().filter(|server| is_up(server.program())) {
+        let shows = |(path, name): &&(&str, &str)| server.shows().contains(name) && !is_key(path);
         let certificate = changed.files.iter().find(shows);
-        gates.extend(certificate.map(|(path, _)| Gate::Serves { component, path: (*path).into() }));
+        gates.extend(certificate.map(|(path, _)| Gate::Serves { server, path: (*path).into() }));
     }
     for component in changed.restarted.iter().filter(|component| !is_stopped(component)) {
         // A static pod starts anew after its manifest, a service after the last of its files.
@@ -152,8 +152,8 @@ mod tests {
             gates,
             [
                 Gate::EtcdHealthy,
-                Gate::Serves { component: Component::ApiServer, path: "/p/apiserver.crt".into() },
-                Gate::Serves { component: Component::Etcd, path: "/p/etcd/server.crt".into() },
+                Gate::Serves { server: Server::ApiServer, path: "/p/apiserver.crt".into() },
+                Gate::Serves { server: Server::Etcd, path: "/p/etcd/server.crt".into() },
                 Gate::Started { component: scheduler.clone(), since: "/m/kube-scheduler.yaml".into() },
                 Gate::ApiReady,
                 Gate::Led { component: scheduler },

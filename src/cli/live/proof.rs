@@ -1,7 +1,7 @@
 //! One look at what a gate waits for: what running components say, never only what their files say.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::apply::sha256;
@@ -18,9 +18,10 @@ use crate::node::probe::{Endpoint, acceptable_through, chain_through};
 use crate::node::wire::NoWire;
 use crate::node::{Found, FoundState, Query};
 use crate::pki::certificate::Certificate;
-use crate::pki::component::{Component as Server, flag};
+use crate::pki::component::flag;
 use crate::pki::layout::Role;
 use crate::pki::pem_file::PemFile;
+use crate::pki::server::Server;
 use crate::plan::enforcement::{API_SERVER, AUTHORIZATION_CONFIG, CLIENT_CA};
 use crate::plan::gates::Gate;
 use time::OffsetDateTime;
@@ -40,7 +41,7 @@ const BLUR: time::Duration = time::Duration::seconds(1);
 /// Why not, in words.
 pub fn look(target: &Target, node: &TargetNode, gate: &Gate, now: OffsetDateTime) -> Result<(), String> {
     match gate {
-        Gate::Serves { component, path } => serves(node, *component, path),
+        Gate::Serves { server, path } => serves(node, *server, path),
         Gate::ApiReady => own_server(node, |server| server.ready()),
         Gate::Authorizes { path } => authorizes(node, path),
         Gate::Believes { path } => believes(node, path),
@@ -129,9 +130,10 @@ fn manifest(node: &TargetNode, program: &str) -> Result<String, String> {
     })
 }
 
-/// The first address of the machine's own.
+/// The first address of the machine's own; where it tells none, the one at which it is logged in to.
 fn own_address(node: &TargetNode) -> Option<String> {
-    node.node.facts().ok()?.addresses.first().map(ToString::to_string)
+    let told = node.node.facts().ok().and_then(|facts| facts.addresses.first().copied());
+    told.or_else(|| node.node.address().filter(|address| !address.is_loopback())).map(|address| address.to_string())
 }
 
 /// The node's own member of etcd.
@@ -328,11 +330,15 @@ pub(in crate::cli) fn places(node: &TargetNode) -> Result<Places, String> {
     let kubernetes = node.layout.kubernetes_dir.as_deref().unwrap_or(nothing);
     let kubelet = node.layout.kubelet_dir.as_deref().unwrap_or(nothing);
     let mut places = Places::read(&*node.node, kubernetes, kubelet).map_err(|error| format!("{error:#}"))?;
+    if [&places.api_server, &places.etcd, &places.controller_manager, &places.scheduler].iter().all(|it| it.is_some()) {
+        return Ok(places);
+    }
+    let here = with_files(node);
     let usual = |component: &str, host: &str, port: u16| {
         let endpoint = Endpoint { host: host.to_owned(), port };
-        has_files_of(node, component).then_some(Listener { endpoint, tls: true })
+        here.contains(&component).then_some(Listener { endpoint, tls: true })
     };
-    if places.api_server.is_none() {
+    if places.api_server.is_none() && here.contains(&"kube-apiserver") {
         let host = own_address(node).unwrap_or_else(|| "127.0.0.1".to_owned());
         places.api_server = usual("kube-apiserver", &host, 6443);
     }
@@ -343,18 +349,22 @@ pub(in crate::cli) fn places(node: &TargetNode) -> Result<Places, String> {
     Ok(places)
 }
 
-/// Whether the node has what this component of a control plane runs with.
-pub(super) fn has_files_of(node: &TargetNode, component: &str) -> bool {
-    let kubernetes = node.layout.kubernetes_dir.as_deref();
-    let path = match component {
-        "etcd" => Some(node.layout.pki_dir.join("etcd/server.crt")),
-        "kube-apiserver" => Some(node.layout.pki_dir.join("apiserver.crt")),
-        "kube-controller-manager" => kubernetes.map(|folder| folder.join("controller-manager.conf")),
-        "kube-scheduler" => kubernetes.map(|folder| folder.join("scheduler.conf")),
-        _ => None,
-    };
-    let found = path.and_then(|path| read(node, Query::Metadata(path)).ok());
-    found.is_some_and(|found| !matches!(found.state, FoundState::Missing))
+/// The components of a control plane that the node has the files for.
+pub(super) fn with_files(node: &TargetNode) -> Vec<&'static str> {
+    let pki = |path: &str| Some(node.layout.pki_dir.join(path));
+    let kubeconfig = |name: &str| node.layout.kubernetes_dir.as_ref().map(|folder| folder.join(name));
+    let marks = [
+        ("etcd", pki("etcd/server.crt")),
+        ("kube-apiserver", pki("apiserver.crt")),
+        ("kube-controller-manager", kubeconfig("controller-manager.conf")),
+        ("kube-scheduler", kubeconfig("scheduler.conf")),
+    ];
+    let queries: Vec<Query> = marks.iter().filter_map(|(_, path)| path.clone()).map(Query::Metadata).collect();
+    let found = node.node.read(&queries).unwrap_or_default();
+    let is_there =
+        |path: &PathBuf| found.iter().any(|found| found.path == *path && !matches!(found.state, FoundState::Missing));
+    let here = marks.into_iter().filter(|(_, path)| path.as_ref().is_some_and(is_there));
+    here.map(|(component, _)| component).collect()
 }
 
 /// The node's own clock.

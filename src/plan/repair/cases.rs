@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use super::{Fault, Request};
 use crate::diagnose::{Diagnosis, Finding, FindingId, Row, Severity, Status, exposures, usual_owner};
 use crate::pki::catalog::{Catalog, Keeper, Kind};
-use crate::pki::component::Component;
 use crate::pki::layout::Role;
+use crate::pki::server::Server;
 use crate::snapshot::{NodeSnapshot, Source};
 
 /// What has to be made again.
@@ -327,13 +327,13 @@ fn unit(row: &Row<'_>, finding: &Finding) -> Option<Unit> {
 
 /// What a server shows is in the memory of a process: that is started anew, and reads its files again.
 fn server(row: &Row<'_>, finding: &Finding, is_broken: bool) -> Option<Unit> {
-    let component = row.artifact.server?;
+    let server = row.artifact.server?;
     let is_about_process = matches!(finding.id, FindingId::ServedDiffers | FindingId::ServerSilent);
     if !is_broken && !is_about_process {
         return None;
     }
-    let waits = component == Component::Kubelet
+    let waits = server == Server::Kubelet
         && finding.id == FindingId::ServerSilent
         && finding.message.contains("refused the handshake");
-    Some(if waits { Unit::Approval } else { Unit::Server(component.program().to_owned()) })
+    Some(if waits { Unit::Approval } else { Unit::Server(server.program().to_owned()) })
 }

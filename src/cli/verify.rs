@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use time::OffsetDateTime;
 
+use super::live::{self, proof::places};
 use super::session::Session;
 use super::target::{Extent, Place, Target, TargetArgs, TargetNode};
 use crate::error::{ExitCode, Failure};
@@ -18,6 +19,7 @@ use crate::node::fleet::{AT_ONCE, side_by_side};
 use crate::node::http::Limits;
 use crate::pki::layout::Role;
 use crate::pki::lifetime::Lifetime;
+use crate::plan::restart::Strategy;
 
 mod own;
 mod shown;
@@ -97,7 +99,8 @@ pub fn run(args: &VerifyArgs, session: &mut Session) -> anyhow::Result<ExitCode>
     let given = Shown::given(args)?;
     let target = Target::survey(&args.target, session)?;
     let limits = Limits::within(Duration::try_from(args.timeout.duration()).unwrap_or(Duration::from_secs(10)));
-    let asker = Asker { args, given: &given, limits, now: session.now, begun: Instant::now() };
+    let strategy = live::means(target.cluster.as_ref()).strategy;
+    let asker = Asker { args, given: &given, strategy, limits, now: session.now, begun: Instant::now() };
     let nodes: Vec<&dyn Node> = target.nodes.iter().map(|node| &*node.node).collect();
     let of = |node: &dyn Node| target.nodes.iter().find(|known| known.node.name() == node.name());
     let answers = side_by_side(&nodes, AT_ONCE, &session.interrupt, &|_| {}, &|node| {
@@ -128,6 +131,7 @@ fn nothing_to_ask(args: &VerifyArgs, target: &Target) -> anyhow::Error {
 struct Asker<'a> {
     args: &'a VerifyArgs,
     given: &'a [Shown],
+    strategy: Strategy,
     limits: Limits,
     now: OffsetDateTime,
     begun: Instant,
@@ -143,9 +147,14 @@ impl Asker<'_> {
         let (Some(kubernetes), Some(kubelet)) = (&node.layout.kubernetes_dir, &node.layout.kubelet_dir) else {
             return Vec::new();
         };
-        let places = match Places::read(&*node.node, kubernetes, kubelet) {
+        let places = match self.strategy {
+            Strategy::StaticPod => Places::read(&*node.node, kubernetes, kubelet).map_err(|error| format!("{error:#}")),
+            // No manifest says where they listen.
+            Strategy::Systemd | Strategy::Command(_) => places(node),
+        };
+        let places = match places {
             Ok(places) => places,
-            Err(error) => return lost(format!("{error:#}")),
+            Err(reason) => return lost(reason),
         };
         let trusted = own::Trusted::read(node);
         let own;

@@ -15,12 +15,14 @@ use crate::tree::{Entry, Tree, picture};
 
 pub const NAMES: [&str; 3] = ["cp1", "cp2", "cp3"];
 
-/// Folders of the node in the places of the machine's, which has none. Addresses are the machine's, not the node's, so that
-/// nobody is told them.
-const PREPARE: &str = "\
+/// Folders of the node in the places of the machine's, which has none.
+pub const FOLDERS: &str = "\
 cp -a /etc $FOLDER/etc; mkdir $FOLDER/etc/kubernetes $FOLDER/kubelet; mount --bind $FOLDER/etc /etc
 mount -t tmpfs tmpfs /var/lib; mkdir /var/lib/kubelet; mount --bind $FOLDER/kubelet /var/lib/kubelet
-echo 'cgroupDriver: systemd' > /var/lib/kubelet/config.yaml
+echo 'cgroupDriver: systemd' > /var/lib/kubelet/config.yaml";
+
+/// Addresses are the machine's, not the node's, so nobody is told them.
+const NO_ADDRESSES: &str = "\
 if ip=$(command -v ip); then mount --bind /bin/false \"$(readlink -f \"$ip\")\"; fi";
 
 /// The nodes, and a workstation.
@@ -38,11 +40,19 @@ impl Fleet {
         if !can_run(test) || !crate::openssl::is_there(test) {
             return None;
         }
-        let setup = Setup { prepare: PREPARE.to_owned(), config: "LogLevel DEBUG1".to_owned(), ..Setup::default() };
-        let servers: Vec<Server> = NAMES.iter().map(|_| Server::with(&setup)).collect();
-        let fleet = Self { servers, here: Stage::new() };
+        let setup = Setup {
+            prepare: format!("{FOLDERS}\n{NO_ADDRESSES}"),
+            config: "LogLevel DEBUG1".to_owned(),
+            ..Setup::default()
+        };
+        Some(Self::with(&[setup.clone(), setup.clone(), setup]))
+    }
+
+    /// Nodes with these setups.
+    pub fn with(setups: &[Setup]) -> Self {
+        let fleet = Self { servers: setups.iter().map(Server::with).collect(), here: Stage::new() };
         fleet.furnish(&fleet.here);
-        Some(fleet)
+        fleet
     }
 
     /// As [`Fleet::start`], with a whole PKI on every node.
@@ -68,8 +78,8 @@ impl Fleet {
             stage.at(known_hosts).display()
         );
         for (name, server) in NAMES.iter().zip(&self.servers) {
-            let port = server.port();
-            let _ = writeln!(text, "  - {{name: {name}, host: 127.0.0.1, role: control-plane, ssh: {{port: {port}}}}}");
+            let (host, port) = (&server.address, server.port());
+            let _ = writeln!(text, "  - {{name: {name}, host: {host}, role: control-plane, ssh: {{port: {port}}}}}");
         }
         text
     }

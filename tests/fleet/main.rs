@@ -16,8 +16,11 @@ mod judge;
 mod keeper;
 mod looking;
 mod machines;
+mod network;
 mod rotate;
+mod running;
 mod secrets;
+mod services;
 mod stops;
 mod writer;
 

@@ -51,6 +51,7 @@ pub fn can_run(test: &str) -> bool {
 }
 
 /// What a server shall be like.
+#[derive(Clone)]
 pub struct Setup {
     /// Types of host keys, as `ssh-keygen -t` names them.
     pub host_keys: Vec<&'static str>,
@@ -62,6 +63,10 @@ pub struct Setup {
     pub sudoers: String,
     /// How many ports it listens on.
     pub ports: usize,
+    /// The address it listens on.
+    pub address: String,
+    /// What runs sshd, as `nsenter` with its options; nothing when it is started as it is. `$FOLDER` as well.
+    pub launcher: String,
 }
 
 impl Default for Setup {
@@ -72,6 +77,8 @@ impl Default for Setup {
             prepare: String::new(),
             sudoers: String::new(),
             ports: 1,
+            address: "127.0.0.1".to_owned(),
+            launcher: String::new(),
         }
     }
 }
@@ -80,6 +87,8 @@ impl Default for Setup {
 pub struct Server {
     pub folder: TempDir,
     pub ports: Vec<u16>,
+    pub address: String,
+    launcher: String,
     child: Child,
 }
 
@@ -115,7 +124,7 @@ impl Server {
             at("authorized_keys").display(),
         );
         for port in &ports {
-            writeln!(config, "ListenAddress 127.0.0.1:{port}").unwrap();
+            writeln!(config, "ListenAddress {}:{port}", setup.address).unwrap();
         }
         for kind in &setup.host_keys {
             let key = make_key(folder.path(), &format!("host_{kind}"), &["-t", kind]);
@@ -128,8 +137,8 @@ impl Server {
         let script = format!(
             "exec 2>$FOLDER/trouble; set -ex; for file in passwd shadow group sudoers; do mount --bind $FOLDER/$file /etc/$file; done\n\
              mount -t tmpfs tmpfs /etc/sudoers.d; mkdir -p /run/sshd; hostname far-away\n{}\n\
-             (/usr/sbin/sshd -D -e -f $FOLDER/sshd_config 2>$FOLDER/log; touch $FOLDER/ended) & cat >/dev/null",
-            setup.prepare
+             ({} /usr/sbin/sshd -D -e -f $FOLDER/sshd_config 2>$FOLDER/log; touch $FOLDER/ended) & cat >/dev/null",
+            setup.prepare, setup.launcher
         );
         let child = Command::new("unshare")
             .args(["--mount", "--pid", "--fork", "--mount-proc", "--uts", "/bin/sh", "-c", &script])
@@ -140,7 +149,8 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let mut server = Self { folder, ports, child };
+        let launcher = setup.launcher.replace("$FOLDER", &folder.path().display().to_string());
+        let mut server = Self { folder, ports, address: setup.address.clone(), launcher, child };
         let is_up = server.is_up();
         // Somebody else may have taken a port that was free a moment ago; everything else is no accident.
         let trouble = fs::read_to_string(server.at("trouble")).unwrap_or_default();
@@ -158,12 +168,16 @@ impl Server {
             if self.child.try_wait().unwrap().is_some() || self.at("ended").exists() {
                 return false;
             }
-            if self.log().contains("Server listening") && TcpStream::connect(("127.0.0.1", self.port())).is_ok() {
+            if self.log().contains("Server listening") && self.answers() {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
         false
+    }
+
+    fn answers(&self) -> bool {
+        TcpStream::connect((self.address.as_str(), self.port())).is_ok()
     }
 
     pub fn port(&self) -> u16 {
@@ -183,7 +197,7 @@ impl Server {
     pub fn host_line(&self, kind: &str) -> String {
         let public = fs::read_to_string(self.at(&format!("host_{kind}.pub"))).unwrap();
         let mut words = public.split(' ');
-        format!("[127.0.0.1]:{} {} {}\n", self.port(), words.next().unwrap(), words.next().unwrap().trim())
+        format!("[{}]:{} {} {}\n", self.address, self.port(), words.next().unwrap(), words.next().unwrap().trim())
     }
 
     /// How to log in, with all host keys known and nobody to ask.
@@ -209,14 +223,15 @@ impl Server {
             private_key_file: Some(CLIENT.1.clone()),
             known_hosts_file: Some(known),
             config: ConfigFile::Nothing,
-            ..SshOptions::new("127.0.0.1")
+            ..SshOptions::new(&*self.address)
         }
     }
 
     /// Runs a program among the server's own processes.
     pub fn enter(&self, command: &[&str]) -> std::process::Output {
         let mut entered = Command::new("nsenter");
-        entered.args(["-m", "-p", "-t", &self.first()]).args(command).env_remove("LD_LIBRARY_PATH");
+        entered.args(["-m", "-p", "-t", &self.first()]).args(self.launcher.split_whitespace()).args(command);
+        entered.env_remove("LD_LIBRARY_PATH");
         entered.output().unwrap()
     }
 
@@ -235,7 +250,7 @@ impl Server {
             let _ = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
         }
         // A signal takes its time.
-        while TcpStream::connect(("127.0.0.1", self.port())).is_ok() {
+        while self.answers() {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -244,7 +259,7 @@ impl Server {
     pub fn revive(&self) {
         let (config, log) = (self.at("sshd_config"), self.at("log"));
         let limit = Instant::now() + Duration::from_secs(60);
-        while TcpStream::connect(("127.0.0.1", self.port())).is_err() {
+        while !self.answers() {
             assert!(Instant::now() < limit, "sshd does not come back: {}", self.log());
             let words = ["/usr/sbin/sshd", "-f", config.to_str().unwrap(), "-E", log.to_str().unwrap()];
             self.enter(&words);

@@ -385,6 +385,15 @@ pub struct Cluster {
     pub authority: Material,
 }
 
+impl Kubeconfig {
+    /// The files that its entries refer to.
+    pub fn references(&self) -> impl Iterator<Item = &Path> {
+        let authorities = self.clusters.iter().map(|cluster| &cluster.authority);
+        let users = self.users.iter().flat_map(|user| [&user.certificate, &user.key]);
+        authorities.chain(users).filter_map(|material| material.file.as_deref())
+    }
+}
+
 /// One user entry.
 #[derive(Debug, Clone)]
 pub struct User {

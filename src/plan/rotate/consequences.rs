@@ -4,6 +4,7 @@
 //! in servers, token keys and kubeconfigs are read once, at the start (see `docs/rotation.md`).
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::fate::{Fate, Left};
 use super::held::Spared;
@@ -27,8 +28,15 @@ pub(in crate::plan) const READ_ONCE: [(&str, &[&str]); 5] = [
 
 /// The components on a node that must be restarted, in order.
 pub(super) fn restarts(inventory: &Inventory<'_>, node: &NodeBlueprint) -> Vec<String> {
-    let changed: BTreeSet<&str> =
-        node.files.iter().filter(|file| file.action != FileAction::Unchanged).map(|file| file.name.as_str()).collect();
+    let files = || node.files.iter().filter(|file| file.action != FileAction::Unchanged);
+    let mut changed: BTreeSet<&str> = files().map(|file| file.name.as_str()).collect();
+    // Who reads a kubeconfig once has also read the files that it refers to.
+    let referring = inventory.files.iter().filter(|file| file.node.name == node.node).filter_map(|file| {
+        let refers =
+            file.kubeconfig()?.references().any(|path| files().any(|changed| Path::new(&changed.path) == path));
+        refers.then_some(file.name.as_str())
+    });
+    changed.extend(referring);
     let here = |name: &str| inventory.files.iter().any(|file| file.node.name == node.node && file.name == name);
     let catalogs = inventory.files.iter().filter(|file| file.node.name == node.node).filter_map(|file| file.part);
     let distribution = catalogs.clone().find_map(|part| match part.catalog {

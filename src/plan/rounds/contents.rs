@@ -161,7 +161,10 @@ fn has_own_key(name: &str) -> bool {
 }
 
 fn is_of_kubelet(name: &str) -> bool {
-    name == "kubelet.conf" || name.starts_with("kubelet-client") || name.starts_with("kubelet-server")
+    // A file to which that kubeconfig refers is named behind it.
+    name.split(' ').next() == Some("kubelet.conf")
+        || name.starts_with("kubelet-client")
+        || name.starts_with("kubelet-server")
 }
 
 pub(super) fn is_of_etcd(name: &str) -> bool {

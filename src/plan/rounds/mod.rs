@@ -14,6 +14,7 @@ use super::operation::FileAction;
 use super::restart::{Manifest, Means, Strategy};
 use crate::error::Failure;
 use crate::pki::certificate::Certificate;
+use crate::pki::component::flag;
 use crate::pki::layout::Role;
 
 mod contents;
@@ -99,6 +100,7 @@ pub fn arrange(blueprint: &mut Blueprint, setting: &Setting<'_>) -> Result<(), F
             Ok(())
         };
         let (has_etcd, has_api) = (renewed.etcd && runs("etcd"), runs(API_SERVER));
+        let checks_kubelets = renewed.cluster && pods.found(API_SERVER).is_some_and(checks_kubelets);
         if has_api && renewed.tokens {
             restart(&mut slots, &mut pods, Slot::IssueStarts, API_SERVER)?;
         }
@@ -112,7 +114,7 @@ pub fn arrange(blueprint: &mut Blueprint, setting: &Setting<'_>) -> Result<(), F
             if has_etcd {
                 restart(&mut slots, &mut pods, bundles, "etcd")?;
             }
-            if has_api && (renewed.etcd || renewed.tokens) {
+            if has_api && (renewed.etcd || renewed.tokens) || checks_kubelets {
                 let slot = if has_etcd && has_several { api } else { bundles };
                 restart(&mut slots, &mut pods, slot, API_SERVER)?;
             }
@@ -130,8 +132,8 @@ pub fn arrange(blueprint: &mut Blueprint, setting: &Setting<'_>) -> Result<(), F
             }
         }
         for slot in [Slot::Kubelet, Slot::DropManagers] {
-            // It reads its kubeconfig and its certificate when it starts.
-            if runs("kubelet") && slots.has_files(slot) {
+            // It reads its kubeconfig, its certificate, and what the former refers to, when it starts.
+            if runs("kubelet") && (renewed.cluster || slots.has_files(slot)) {
                 slots.restart(slot, "kubelet", None);
             }
         }
@@ -144,6 +146,11 @@ pub fn arrange(blueprint: &mut Blueprint, setting: &Setting<'_>) -> Result<(), F
         ));
     }
     Ok(())
+}
+
+/// Whether an API server reads, when it starts, whom it trusts as kubelets. kubeadm's trusts any.
+fn checks_kubelets(manifest: &str) -> bool {
+    flag(manifest, "--kubelet-certificate-authority").is_some_and(|path| !path.is_empty())
 }
 
 /// Whether a plan without rounds restarts what others depend on, so that it has to happen in order.

@@ -1,7 +1,5 @@
 //! How a repair goes over the nodes: one after another while the others carry the cluster, or all together when they do not.
 
-use std::collections::BTreeSet;
-
 use super::sight::Sight;
 use crate::cli::live;
 use crate::cli::session::Session;
@@ -23,24 +21,18 @@ pub(super) enum Course {
 }
 
 impl Course {
-    /// No node can be proven well by itself when others that it needs are not, and are not the one that is mended.
+    /// A node can be proven well by itself while everything else is well, and while the kubelets live that start its components.
     pub(super) fn choose(session: &Session, sight: &Sight, repair: &Repair) -> Self {
         let faults = live::unwell(session, &sight.target, &sight.manifests);
-        let unwell: BTreeSet<&str> = faults.iter().map(|(node, _)| node.as_str()).collect();
         for (node, words) in &faults {
             session.ui.step(&format!("{node}: {words}"));
         }
-        let is_touched = |node: &&NodeBlueprint| !node.files.is_empty() || !node.restarts.is_empty();
-        let rulers: BTreeSet<&str> = sight.rulers().map(|node| node.node.name()).collect();
-        let touched: BTreeSet<&str> = repair
-            .blueprint
-            .nodes
-            .iter()
-            .filter(is_touched)
-            .map(|node| node.node.as_str())
-            .filter(|name| rulers.contains(name))
-            .collect();
-        if !sight.lost_ruler && (unwell.is_empty() || touched.len() == 1 && touched == unwell) {
+        let needs_kubelet = |node: &&NodeBlueprint| {
+            let restarts = |component: &str| node.restarts.iter().any(|one| one == component);
+            restarts("kubelet") && sight.rulers().any(|ruler| ruler.node.name() == node.node)
+        };
+        let is_well = faults.is_empty() && !sight.lost_ruler;
+        if is_well && !repair.blueprint.nodes.iter().any(|node| needs_kubelet(&node)) {
             Self::Rolling
         } else {
             Self::Together

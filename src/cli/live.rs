@@ -10,7 +10,7 @@ use super::session::Session;
 use super::target::{Extent, Place, Target, TargetArgs, TargetNode};
 use super::transactions::transactions;
 use crate::apply::copies::At;
-use crate::apply::journal::Journal;
+use crate::apply::journal::{Entry, FileState, Journal};
 use crate::apply::sha256;
 use crate::error::{ExitCode, Failure};
 use crate::live::wait::{Stopped, until};
@@ -182,7 +182,9 @@ fn changed<'j>(node: &TargetNode, journal: &'j Journal, step: usize) -> Changed<
         file.map_or("", |file| file.name.as_str())
     };
     let so_far = journal.changes.iter().filter(|entry| entry.step <= step);
-    let last = so_far.clone().rfind(|entry| !journal.restarting.contains(&entry.path));
+    // What was taken away tells nobody when.
+    let is_there = |entry: &&Entry| entry.after != FileState::Absent && !journal.restarting.contains(&entry.path);
+    let last = so_far.clone().rfind(is_there);
     let here = so_far.filter(|entry| entry.step == step);
     let restarted = match journal.steps.get(step) {
         Some(step) => step.restarts.iter().chain(&step.stops).map(String::as_str).collect(),

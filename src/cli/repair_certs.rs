@@ -85,7 +85,7 @@ pub fn run(args: &RepairCertsArgs, session: &mut Session) -> anyhow::Result<Exit
     if let Some(rolling) = rolling {
         crew = crew.rolling(rolling, session.words.clone());
     }
-    if let Some(code) = recover(args, session, &crew)? {
+    if let Some(code) = recover(args, session, &sight, &crew)? {
         return Ok(code);
     }
     let mut repair = sight.look(args, session)?;
@@ -173,7 +173,12 @@ fn conclude(sight: &Sight, before: &Repair, after: &Repair) -> anyhow::Result<Ex
 }
 
 /// `--continue` and `--abort`; an earlier run of this command is finished before anything else.
-fn recover(args: &RepairCertsArgs, session: &Session, crew: &Crew<'_>) -> anyhow::Result<Option<ExitCode>> {
+fn recover(
+    args: &RepairCertsArgs,
+    session: &Session,
+    sight: &Sight,
+    crew: &Crew<'_>,
+) -> anyhow::Result<Option<ExitCode>> {
     if args.abort || args.resume {
         let outcome = if args.abort {
             crew.abort(args.force)?
@@ -186,11 +191,21 @@ fn recover(args: &RepairCertsArgs, session: &Session, crew: &Crew<'_>) -> anyhow
                 resumed => resumed.operation(),
             }
         };
-        match outcome {
-            Some(operation) => session.result(&operation)?,
-            None => session.ui.status("no repair is unfinished here"),
+        let Some(operation) = outcome else {
+            session.ui.status("no repair is unfinished here");
+            return Ok(Some(ExitCode::Done));
+        };
+        session.result(&operation)?;
+        if args.abort {
+            return Ok(Some(ExitCode::Done));
         }
-        return Ok(Some(ExitCode::Done));
+        // What comes after the last file: kubelets that wait for a certificate, and a look at the whole.
+        let found = sight.look(args, session)?;
+        if sight.is_live {
+            approval::approve(session, sight, &found.approvals)?;
+        }
+        let after = gates::settled(args, session, sight, &Repair::default())?;
+        return conclude(sight, &Repair::default(), &after).map(Some);
     }
     let Some(journal) = crew.unfinished()? else { return Ok(None) };
     crew.refuse_other(&journal)?;

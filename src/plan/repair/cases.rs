@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Fault, Request};
 use crate::diagnose::{Diagnosis, Finding, FindingId, Row, Severity, Status, exposures, usual_owner};
+use crate::pki::catalog::kubelet::is_dated;
 use crate::pki::catalog::{Catalog, Keeper, Kind};
 use crate::pki::layout::Role;
 use crate::pki::server::Server;
@@ -301,6 +302,11 @@ fn unit(row: &Row<'_>, finding: &Finding) -> Option<Unit> {
         return None;
     }
     let Some(part) = row.artifact.part else {
+        let name = row.artifact.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if is_dated(name) {
+            // Without a link to it nobody uses it; the kubelet makes another one.
+            return None;
+        }
         return match row.artifact.source {
             Source::Pki if row.certificate.is_some() && row.is_first() => Some(Unit::Other(row.artifact.path.clone())),
             // A person's own copy is the person's, and what is further down a bundle is nobody's.

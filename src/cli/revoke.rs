@@ -179,7 +179,7 @@ pub fn run(args: &RevokeArgs, session: &mut Session) -> anyhow::Result<ExitCode>
     } else if args.resume || args.abort {
         return recover(args, session, &crew());
     }
-    if args.prepare && enforced::prepared(args, session, &target)?.is_none() {
+    if args.prepare && enforced::prepared(&args.change, args, session, &target)?.is_none() {
         return Ok(ExitCode::Done);
     }
     if is_live {
@@ -286,6 +286,10 @@ impl Work<'_> {
             session
                 .ui
                 .status("no certificate that is known matches; the entries stay on the ledger for those that turn up");
+        }
+        if args.prepare {
+            // Lists for etcd are there only now.
+            enforced::prepared(&enforced::agreed(&args.change), args, session, self.target)?;
         }
         self.finish(&mut result, operation);
         if self.is_live {

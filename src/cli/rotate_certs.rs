@@ -1,6 +1,6 @@
 //! `rotate-certs`: new certificates, authorities and service-account keys in the place of old ones.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap_complete::ArgValueCompleter;
@@ -21,11 +21,14 @@ use crate::pki::algorithm::KeyAlgorithm;
 use crate::pki::layout::Role;
 use crate::pki::lifetime::{Lifetime, Threshold};
 use crate::pki::san::San;
+use crate::plan::blueprint::Blueprint;
+use crate::plan::enforcement::CLIENT_TRUST;
 use crate::plan::operation::{NodeState, Operation, ProvisioningState};
 use crate::plan::restart::arrange;
 use crate::plan::rotate::scope::{Scope, Scopes};
 use crate::plan::rotate::{self, COMMAND, Request};
 use crate::plan::rounds::{self, Setting};
+use crate::snapshot::Snapshot;
 use crate::verify;
 
 mod question;
@@ -179,6 +182,9 @@ fn rotate_certs(args: &RotateCertsArgs, session: &Session) -> anyhow::Result<Exi
     if is_live && rounds::are_needed(&blueprint) {
         request.rounds = true;
         blueprint = rotate::plan(&snapshot, &request, session.now)?;
+    }
+    if !request.rounds {
+        refuse_narrowed(&blueprint, &snapshot)?;
     }
     blueprint.warnings.extend(sight::uncovered(&target, &blueprint)?);
     if blueprint.is_empty() && !args.change.what_if {
@@ -369,6 +375,25 @@ fn again(args: &RotateCertsArgs, words: &[String], session: &Session) -> anyhow:
     asked.change = ChangeArgs { yes: true, ..ChangeArgs::default() };
     (asked.resume, asked.abort) = (false, false);
     rotate_certs(&asked, session)
+}
+
+/// Where client trust is narrowed to single certificates, a renewed one of those would be refused by every API server whose
+/// bundle has not got it yet.
+fn refuse_narrowed(blueprint: &Blueprint, snapshot: &Snapshot) -> anyhow::Result<()> {
+    let is_narrowed = |node: &str, path: &Path| {
+        let content = snapshot.node(node).and_then(|node| node.at(path)?.content());
+        path.ends_with(CLIENT_TRUST) && content.is_some_and(|content| content.certificates().any(|one| !one.is_ca()))
+    };
+    match blueprint.changes().find(|(node, file)| is_narrowed(&node.node, &file.path)) {
+        None => Ok(()),
+        Some((node, file)) => Err(Failure::failed(format!(
+            "node {}: {}: a revocation has narrowed client trust to single certificates, so renewed ones would be refused",
+            node.node,
+            file.path.display()
+        ))
+        .hint("`kubepki rotate-certs --only cluster-ca` replaces the cluster's CA, renews everything it signed and ends that")
+        .into()),
+    }
 }
 
 fn refuse_unfit(obstacles: &[String]) -> anyhow::Result<()> {

@@ -28,14 +28,19 @@ const MOST_RIGHTS: usize = 12;
 ///
 /// # Errors
 /// As [`prepare`].
-pub(super) fn prepared(args: &RevokeArgs, session: &Session, target: &Target) -> anyhow::Result<Option<Operation>> {
+pub(super) fn prepared(
+    change: &ChangeArgs,
+    args: &RevokeArgs,
+    session: &Session,
+    target: &Target,
+) -> anyhow::Result<Option<Operation>> {
     // What an earlier preparation had written is still in the file; the revocation after this one brings it up to date.
     let mut denied = Denied::default();
     for node in target.nodes.iter().filter(|node| node.role == Role::ControlPlane) {
         denied.fingerprints.extend(refused(node));
     }
     let lists = Lists { of: &|_| None, keys: Vec::new() };
-    prepare(session, target, &args.target, &args.change, &denied, &lists)
+    prepare(session, target, &args.target, change, &denied, &lists)
 }
 
 fn refused(node: &TargetNode) -> std::collections::BTreeSet<String> {

@@ -152,7 +152,12 @@ fn manager(seat: &Seat) -> (&'static str, Vec<(Kind, PathBuf)>) {
 }
 
 fn etcd(seat: &Seat, lists: Option<[FileContent; 2]>, files: &mut Vec<PlannedFile>) -> Vec<(Kind, PathBuf)> {
-    let Some(lists) = lists else { return Vec::new() };
+    let Some(lists) = lists else {
+        // Lists that are there already have only to be read.
+        let are_there = seat.manifest(ETCD).is_some() && seat.crls().iter().all(|path| seat.files.contains_key(path));
+        let flags = [Kind::ClientList, Kind::PeerList].into_iter().zip(seat.crls());
+        return if are_there { flags.collect() } else { Vec::new() };
+    };
     let mut flags = Vec::new();
     for ((kind, name), (path, list)) in [(Kind::ClientList, "kubepki/client.crl"), (Kind::PeerList, "kubepki/peer.crl")]
         .into_iter()

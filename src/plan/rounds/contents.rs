@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use super::slots::{Slot, Slots};
 use super::{Authority, Renewed};
+use crate::pki::certificate::Certificate;
+use crate::pki::chain::{Signature, issued};
 use crate::pki::layout::Role;
 use crate::plan::blueprint::{CertificateRef, FileContent, Id, KubeconfigPlan, PlannedFile, PublicKeyRef};
+use crate::plan::enforcement::CLIENT_TRUST;
 
 /// What is replaced and concerns more than one node.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +19,8 @@ pub(super) struct Shared<'a> {
     pub(super) crosses: &'a BTreeMap<Id, Id>,
     /// New keys that sign tokens.
     pub(super) token_keys: &'a [Id],
+    /// By the id of a renewed certificate, the one before.
+    pub(super) before: &'a BTreeMap<Id, Certificate>,
 }
 
 /// Which of the two stands first in a bundle: the one whose key lies beside it.
@@ -58,6 +63,26 @@ impl<'a> Shared<'a> {
         }
     }
 
+    /// Who is believed one by one is so until the end; beside them the authorities that take the place of theirs. `None` where
+    /// none of theirs is replaced.
+    fn pinned(&self, references: &[CertificateRef]) -> Option<(Vec<CertificateRef>, Vec<CertificateRef>)> {
+        let old: Vec<&Certificate> = references
+            .iter()
+            .filter_map(|reference| match reference {
+                CertificateRef::Planned(id) => self.before.get(id),
+                CertificateRef::Existing(certificate) => Some(&**certificate),
+            })
+            .collect();
+        let signed = |by: &Certificate| old.iter().any(|one| issued(one, by) == Signature::Good);
+        let new = self.authorities.iter().filter(|authority| signed(&authority.old));
+        let new: Vec<CertificateRef> = new.map(|authority| CertificateRef::Planned(authority.id.clone())).collect();
+        if new.is_empty() {
+            return None;
+        }
+        let old = old.into_iter().map(|one| CertificateRef::Existing(Box::new(one.clone())));
+        Some((old.chain(new.iter().cloned()).collect(), new))
+    }
+
     fn both(&self, references: &[CertificateRef], first: First) -> Vec<CertificateRef> {
         let mut both = Vec::new();
         for reference in references {
@@ -77,6 +102,15 @@ pub(super) fn place(slots: &mut Slots, file: &PlannedFile, shared: &Shared<'_>, 
     let holding = |content: FileContent| PlannedFile { content: Some(content), ..file.clone() };
     let of_kubelet = is_of_kubelet(&file.name);
     match content {
+        FileContent::Certificates(references) if is_narrowed(file, references, shared) => {
+            match shared.pinned(references) {
+                Some((both, new)) => {
+                    slots.put(Slot::TrustBundles, holding(FileContent::Certificates(both)));
+                    slots.put(Slot::DropFiles, holding(FileContent::Certificates(new)));
+                }
+                None => slots.put(Slot::IssueAll, file.clone()),
+            }
+        }
         FileContent::Certificates(references) if shared.are_trust(references) => {
             // A worker's is for its kubelet, which trusts both from its own round on.
             let at_worker = role == Role::Worker && renewed.cluster && file.name == "ca";
@@ -145,6 +179,11 @@ pub(super) fn place(slots: &mut Slots, file: &PlannedFile, shared: &Shared<'_>, 
         }
         _ => slots.put(Slot::IssueAll, file.clone()),
     }
+}
+
+/// Whether that is client trust in single certificates instead of their authority.
+fn is_narrowed(file: &PlannedFile, references: &[CertificateRef], shared: &Shared<'_>) -> bool {
+    file.path.ends_with(CLIENT_TRUST) && references.iter().any(|reference| shared.is_leaf(reference))
 }
 
 fn is_planned(reference: &PublicKeyRef) -> bool {

@@ -76,7 +76,12 @@ pub fn arrange(blueprint: &mut Blueprint, setting: &Setting<'_>) -> Result<(), F
     let old_keys = read_old_keys(blueprint, &authorities);
     let crosses = cross_certificates(blueprint, &authorities, &old_keys);
     let token_keys = token_keys(blueprint);
-    let shared = Shared { authorities: &authorities, crosses: &crosses, token_keys: &token_keys };
+    let before = blueprint.certificates.iter().filter_map(|plan| match &plan.basis {
+        Basis::Renewal { old, .. } => Some((plan.id.clone(), (**old).clone())),
+        _ => None,
+    });
+    let before: BTreeMap<Id, Certificate> = before.collect();
+    let shared = Shared { authorities: &authorities, crosses: &crosses, token_keys: &token_keys, before: &before };
     let has_several = setting.rulers() > 1;
     for node in &mut blueprint.nodes {
         let role = setting.roles.iter().find(|(name, _)| *name == node.node).map_or(Role::Worker, |(_, role)| *role);

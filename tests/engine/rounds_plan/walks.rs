@@ -4,6 +4,10 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
+use kubepki::apply::sha256;
+use kubepki::observe::{Keys, Wanted, observe};
+use kubepki::pki::layout::Role;
+use kubepki::pki::manifest_flags::{Edit, edited};
 use kubepki::plan::phase::Phase;
 use kubepki::plan::rotate::Request;
 
@@ -11,6 +15,7 @@ use super::ends;
 use super::laws::{Laws, Standing};
 use super::process::COMPONENTS;
 use super::scenes::{Move, Node, Scene, Script};
+use crate::support::cluster::NOW;
 use crate::support::members::Members;
 use crate::support::rotation::only;
 
@@ -174,6 +179,57 @@ fn everything() -> Vec<&'static str> {
 #[test]
 fn everything_is_replaced_while_everybody_believes_everybody() {
     tell(&Members::new(3, 1), &Request::default(), &everything());
+}
+
+#[test]
+fn so_it_is_where_api_servers_believe_by_a_bundle_of_their_own() {
+    tell(&prepared(Members::new(2, 1), false), &only(&["cluster-ca"]), CLUSTER);
+}
+
+#[test]
+fn so_it_is_where_that_bundle_holds_single_certificates_instead_of_their_authority() {
+    tell(&prepared(Members::new(2, 1), true), &only(&["cluster-ca"]), CLUSTER);
+}
+
+/// The same control planes prepared for revocations; with `narrowed` nobody is believed but those who have a certificate now.
+fn prepared(mut members: Members, narrowed: bool) -> Members {
+    let trust = "/etc/kubernetes/pki/kubepki/client-trust.crt";
+    let bundle = if narrowed {
+        certificates(&members)
+    } else {
+        members.members[0].files["/etc/kubernetes/pki/ca.crt"].0.clone()
+    };
+    for member in members.members.iter_mut().filter(|member| member.role == Role::ControlPlane) {
+        member.files.insert(trust.to_owned(), (bundle.clone(), 0o644));
+    }
+    for manifest in &mut members.manifests {
+        if matches!(manifest.component.as_str(), "kube-apiserver" | "kube-controller-manager") {
+            manifest.text = edited(&manifest.text, &[Edit::Set("--client-ca-file", trust)]).unwrap();
+            manifest.sha256 = sha256(manifest.text.as_bytes());
+        }
+    }
+    members
+}
+
+/// Everything but authorities that the cluster's CA has signed, on all nodes.
+fn certificates(members: &Members) -> String {
+    let roots = members.write();
+    let nodes: Vec<&dyn kubepki::node::Node> =
+        roots.iter().map(|root| &root.node as &dyn kubepki::node::Node).collect();
+    let snapshot = observe(&nodes, &Wanted::machine(Keys::PublicHalf), NOW);
+    let mut pems = Vec::new();
+    for (_, artifact) in snapshot.artifacts() {
+        let Some(content) = artifact.content() else { continue };
+        let kubeconfig = content.kubeconfig.as_ref().and_then(|found| found.as_ref().ok());
+        let users =
+            kubeconfig.into_iter().flat_map(|found| &found.users).flat_map(|user| user.certificate.certificates());
+        let all = content.certificates().chain(users).filter(|one| !one.is_ca());
+        let signed = all.filter(|one| one.issuer().common_name() == Some("kubernetes"));
+        pems.extend(signed.map(kubepki::pki::certificate::Certificate::to_pem));
+    }
+    pems.sort();
+    pems.dedup();
+    pems.concat()
 }
 
 #[test]

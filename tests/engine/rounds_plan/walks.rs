@@ -168,6 +168,7 @@ const CLUSTER: &[&str] = &[
     "/kubelet-client-",
     "/kubelet-server-",
 ];
+const TRUST: &[&str] = &["/pki/kubepki/client-trust.crt"];
 const ETCD: &[&str] = &["/pki/etcd/", "/pki/apiserver-etcd-client."];
 const FRONT_PROXY: &[&str] = &["/pki/front-proxy-"];
 const TOKENS: &[&str] = &["/pki/sa."];
@@ -183,12 +184,12 @@ fn everything_is_replaced_while_everybody_believes_everybody() {
 
 #[test]
 fn so_it_is_where_api_servers_believe_by_a_bundle_of_their_own() {
-    tell(&prepared(Members::new(2, 1), false), &only(&["cluster-ca"]), CLUSTER);
+    tell(&prepared(Members::new(2, 1), false), &only(&["cluster-ca"]), &[CLUSTER, TRUST].concat());
 }
 
 #[test]
 fn so_it_is_where_that_bundle_holds_single_certificates_instead_of_their_authority() {
-    tell(&prepared(Members::new(2, 1), true), &only(&["cluster-ca"]), CLUSTER);
+    tell(&prepared(Members::new(2, 1), true), &only(&["cluster-ca"]), &[CLUSTER, TRUST].concat());
 }
 
 /// The same control planes prepared for revocations; with `narrowed` nobody is believed but those who have a certificate now.

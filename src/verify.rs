@@ -87,6 +87,7 @@ fn judge(
         | FileContent::Bytes(_)
         | FileContent::Kubeconfig(KubeconfigPlan::New { .. } | KubeconfigPlan::OfKubelet { .. })
         | FileContent::Dressed { .. }
+        | FileContent::RevocationList { .. }
         | FileContent::Link { .. } => None,
     }
 }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use anyhow::{Context as _, anyhow};
 use rayon::prelude::*;
 
+use super::bans;
 use crate::pki::algorithm::KeyAlgorithm;
 use crate::pki::certificate::Certificate;
 use crate::pki::issue::{Issuer, Template};
@@ -61,7 +62,10 @@ pub fn mint(
 ) -> anyhow::Result<Minted> {
     let mut minted = Minted { keys: keys(&blueprint.keys, read, progress)?, ..Minted::default() };
     for plan in &blueprint.certificates {
-        let template = template(plan, &minted)?;
+        let mut template = template(plan, &minted)?;
+        if let Some(bans) = &blueprint.bans {
+            template = bans::obey(plan, template, bans, &minted)?;
+        }
         if let Some(certificate) =
             issue(plan, &template, blueprint, &minted).with_context(|| format!("issuing {}", plan.id))?
         {

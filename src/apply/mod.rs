@@ -3,6 +3,7 @@
 //! Nothing here chooses: whatever could be decided stands in the blueprint.
 
 mod backup;
+pub mod bans;
 mod chain;
 pub mod change;
 pub mod copies;
@@ -13,6 +14,7 @@ pub mod mint;
 mod prepare;
 pub mod progress;
 mod recovery;
+pub mod register;
 pub mod render;
 pub mod requests;
 mod standing;

@@ -10,9 +10,9 @@ use super::mint::Minted;
 use crate::error::Failure;
 use crate::node::Node;
 use crate::pki::certificate::Certificate;
-use crate::pki::csr;
 use crate::pki::kubeconfig::{Authentication, Credential, DataField, Kubeconfig, Names, Replacement};
 use crate::pki::pem_file;
+use crate::pki::{crl, csr};
 use crate::plan::blueprint::{CertificateRef, FileContent, KubeconfigPlan};
 
 /// The whole new content of the file at `path` on `node`.
@@ -53,6 +53,10 @@ pub fn file(
         FileContent::Bytes(bytes) => Zeroizing::new(bytes.clone()),
         FileContent::Dressed { content: Some(content), .. } => self::file(node, path, content, minted)?,
         FileContent::Dressed { content: None, .. } => existing::content(node, path)?,
+        FileContent::RevocationList { list, authority, key, pem } => {
+            let der = list.sign(minted.resolve(authority)?, minted.key(key)?)?;
+            Zeroizing::new(if *pem { crl::to_pem(&der).into_bytes() } else { der })
+        }
         FileContent::Link { .. } => return Err(anyhow!("{} is a link and has no content", path.display())),
     })
 }
@@ -72,6 +76,7 @@ pub fn leading_certificate<'a>(content: &'a FileContent, minted: &'a Minted) -> 
         | FileContent::Kubeconfig(KubeconfigPlan::OfKubelet { .. })
         | FileContent::Manifest(_)
         | FileContent::Bytes(_)
+        | FileContent::RevocationList { .. }
         | FileContent::Link { .. } => return None,
     };
     minted.resolve(reference).ok()

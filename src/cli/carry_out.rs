@@ -11,6 +11,7 @@ use anyhow::Context as _;
 
 use super::backup_copy;
 use super::change::ChangeArgs;
+use super::records;
 use super::rolling::{Resumed, Rolling};
 use super::session::{Decision, Session};
 use super::target::{Target, TargetArgs, TargetNode};
@@ -147,16 +148,31 @@ impl<'a> Crew<'a> {
             backup_copy::copy(blueprint, &operation.id, &nodes, folder)?;
         }
         let mut requests = requests::requests(blueprint, &operation, &nodes, &minted)?;
+        let whom = (self.session, self.args, self.target);
+        let later = records::write_down_all(whom, self.command, blueprint, &minted)?;
+        let done = self.put_in_place(&mut operation, &mut requests);
+        done.and_then(|()| {
+            later.iter().try_for_each(|(node, new)| records::write_down(whom, self.command, node, new))
+        })?;
+        Ok(Some(operation))
+    }
+
+    /// Stages and installs what was rendered.
+    fn put_in_place(
+        &self,
+        operation: &mut Operation,
+        requests: &mut Vec<(&dyn Node, change::Request)>,
+    ) -> anyhow::Result<()> {
         if let Some(rolling) = self.rolling.as_ref().filter(|_| !requests.is_empty()) {
             requests.iter_mut().for_each(|(_, request)| request.words.clone_from(&self.words));
-            self.roll(rolling, &mut operation, requests)?;
+            self.roll(rolling, operation, std::mem::take(requests))?;
             if self.is_detached {
-                return Ok(Some(operation));
+                return Ok(());
             }
             operation.nodes.iter_mut().for_each(|node| node.state = NodeState::Finished);
-            return Ok(Some(operation));
+            return Ok(());
         }
-        for (node, request) in requests {
+        for (node, request) in std::mem::take(requests) {
             let done = self.run_on(node.name(), request)?;
             operation.adopt(done, node.name());
         }
@@ -167,7 +183,7 @@ impl<'a> Crew<'a> {
             operation.ended_at = Some(self.session.now);
         }
         operation.nodes.iter_mut().for_each(|node| node.state = NodeState::Finished);
-        Ok(Some(operation))
+        Ok(())
     }
 
     fn run_on(&self, name: &str, request: change::Request) -> anyhow::Result<Operation> {
@@ -194,7 +210,9 @@ impl<'a> Crew<'a> {
                 }
             }
         };
-        mint::mint(blueprint, &|source| existing::key(nodes, source), &tell)
+        let mut blueprint = blueprint.clone();
+        blueprint.bans = Some(records::bans(self.session, self.target)?);
+        mint::mint(&blueprint, &|source| existing::key(nodes, source), &tell)
     }
 
     /// Finishes what was interrupted, on every node that has something unfinished.

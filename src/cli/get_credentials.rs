@@ -8,6 +8,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::change::ChangeArgs;
+use super::records;
 use super::session::Session;
 use super::target::{Place, Target, TargetArgs};
 use crate::apply::user_kubeconfig::{self, Callbacks, Destination, Outcome, Wanted};
@@ -17,13 +18,14 @@ use crate::node::local::LocalNode;
 use crate::pki::kubeconfig::{EntryKind, EntryName, Names};
 use crate::pki::layout::Role;
 use crate::pki::lifetime::Lifetime;
+use crate::pki::register::Issued;
 use crate::report::{Format, Report, View, time_text, value_of};
 
 mod file;
 mod maker;
 mod source;
 
-use maker::{ClusterIdentity, Made, Maker};
+use maker::{ClusterIdentity, Made, Maker, Records};
 use source::Sources;
 
 /// Get a kubeconfig for a cluster, merged into the one you have
@@ -144,7 +146,13 @@ pub fn run(args: &GetCredentialsArgs, session: &mut Session) -> anyhow::Result<E
     let sources = Sources::read(node)?;
     let here = LocalNode::open("local", "/")?;
     let operator = file::operator(&here);
-    let maker = Maker::new(args, session, &sources, identity(args, &target), operator.clone());
+    let keep = |issued: &Issued| {
+        let whom = (&*session, &args.target, &target);
+        let mut nodes = records::keepers(&target);
+        nodes.try_for_each(|node| records::write_down(whom, "get-credentials", node, std::slice::from_ref(issued)))
+    };
+    let records = Records { bans: records::bans(session, &target)?, keep: Box::new(keep) };
+    let maker = Maker::new(args, session, &sources, identity(args, &target), operator.clone(), records);
     if args.file.as_deref() == Some(Path::new("-")) {
         let made = maker.make(&|_| None)?;
         made.warnings.iter().for_each(|warning| session.ui.warning(warning));

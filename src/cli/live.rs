@@ -13,6 +13,7 @@ use crate::apply::copies::At;
 use crate::apply::journal::{Entry, FileState, Journal};
 use crate::apply::sha256;
 use crate::error::{ExitCode, Failure};
+use crate::live::api_server::ApiServer;
 use crate::live::wait::{Stopped, until};
 use crate::node::{FoundState, Query};
 use crate::pki::layout::{Flavour, Role};
@@ -171,6 +172,20 @@ pub fn gates_of(node: &TargetNode, journal: &Journal, step: usize, means: &Means
     let runs = |component: &str| led(component) || runs(means, manifests, node, component);
     let gone: Vec<&str> = COMPONENTS.into_iter().filter(|name| is_stopped(node, journal, name)).collect();
     gates::after(&changed(node, journal, step), &runs, &|component| gone.contains(&component))
+}
+
+/// Asks the kube-apiserver of a node as its administrator.
+///
+/// # Errors
+/// In words: when there is nobody to ask as, no server, or its answer is a refusal.
+pub fn ask_api<T>(
+    target: &Target,
+    node: &TargetNode,
+    ask: &mut dyn FnMut(&ApiServer<'_>) -> Result<T, String>,
+) -> Result<T, String> {
+    let credential = proof::administrator(target, node).ok_or_else(proof::no_administrator)?;
+    let listener = proof::places(node)?.api_server.ok_or("there is no kube-apiserver on this node")?;
+    ask(&ApiServer::new(&*node.node, listener.endpoint, &credential, proof::limits())?)
 }
 
 /// What a step of a node has changed, forwards or back.

@@ -27,6 +27,7 @@ pub mod global;
 pub mod list;
 pub mod live;
 pub mod record;
+pub mod records;
 pub mod repair_certs;
 pub mod revoke;
 pub mod rolling;

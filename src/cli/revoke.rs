@@ -6,28 +6,35 @@ use super::carry_out::Crew;
 use super::change::ChangeArgs;
 use super::enforce;
 use super::live;
-use super::rolling::{Resumed, Rolling};
-use super::session::Session;
+use super::rolling::Rolling;
+use super::session::{Decision, Session};
 use super::target::{Target, TargetArgs};
 use crate::diagnose::{Policy, diagnose};
 use crate::error::{ExitCode, Failure};
 use crate::pki::register::{Issued, Origin};
 use crate::pki::revocation::Revocation;
+use crate::plan::blueprint::Blueprint;
 use crate::plan::operation::{Operation, ProvisioningState};
 use crate::plan::restart::Manifest;
 use crate::plan::revoke::known::{Known, known};
-use crate::plan::revoke::result::{MatchRow, RevocationResult};
-use crate::plan::revoke::{COMMAND, Case, Plan, ledger, lockout, plan};
+use crate::plan::revoke::result::RevocationResult;
+use crate::plan::revoke::{COMMAND, Case, Plan, etcd_rotation, ledger, lockout, plan};
 use crate::report::revocation::LedgerReport;
 use crate::report::text::counted;
 use crate::snapshot::Snapshot;
 
 mod enforced;
 mod given;
+mod matches;
+mod recover;
+mod renew;
 mod sight;
+mod told;
 mod wanted;
 
 use given::Given;
+use matches::matches;
+use recover::recover;
 use wanted::{NotBefore, not_before};
 
 /// Take certificates back before they end
@@ -85,6 +92,10 @@ pub struct RevokeArgs {
     /// The first certificate in this file (PEM or DER), by its serial number; may be given more than once
     #[arg(long = "certificate", value_name = "FILE")]
     certificates: Vec<PathBuf>,
+
+    /// Audit log of kube-apiserver (JSON lines) to look for certificates that lie nowhere; may be given more than once
+    #[arg(long = "audit-log", value_name = "FILE")]
+    audit_logs: Vec<PathBuf>,
 
     /// Only certificates issued before: now, 2026-01-31T12:00:00Z or -1h; none means existing and future ones
     #[arg(long, value_name = "TIME|now|none", value_parser = not_before, allow_hyphen_values = true)]
@@ -152,6 +163,7 @@ fn revocation_name(text: &str) -> Result<String, String> {
 pub fn run(args: &RevokeArgs, session: &mut Session) -> anyhow::Result<ExitCode> {
     args.refuse_idle()?;
     let mut given = given::read(args)?;
+    let mut elsewhere = told::audit_logs(&args.audit_logs, session)?;
     let target = Target::resolve(&args.target, session)?;
     let seats = sight::seats(&target)?;
     let is_live = live::is_live(&target, &args.target.place);
@@ -210,8 +222,53 @@ pub fn run(args: &RevokeArgs, session: &mut Session) -> anyhow::Result<ExitCode>
     ledger::put(&mut whole, &new, session.now);
     let names: Vec<String> = new.iter().map(|revocation| revocation.name.clone()).collect();
     let manifests = live::manifests(&target)?;
-    let work = Work { args, session, target: &target, given: &given, manifests: &manifests, is_live };
-    work.carry_out(&crew, &snapshot, &seats, &whole, &names)
+    if is_live {
+        elsewhere.extend(told::requests(&target, &snapshot, session));
+    }
+    let work = Work {
+        args,
+        session,
+        target: &target,
+        given: &given,
+        elsewhere: &elsewhere,
+        manifests: &manifests,
+        is_live,
+        renewed: false,
+    };
+    let step = work.carry_out(&crew, &snapshot, &seats, &whole, &names)?;
+    drop(crew);
+    let paths = match step {
+        Step::Done(code) => return Ok(code),
+        Step::RenewFirst(paths) => paths,
+    };
+    renew::renew(&args.target, &paths, new, session)?;
+    // Everything is looked at again: what is revoked now is what was there before.
+    let mut crew = Crew::new(session, &target, &args.target, COMMAND);
+    if is_live {
+        crew = crew.rolling(quiet(&target), Vec::new());
+    }
+    let snapshot = sight::observe(&target, session)?;
+    let work = Work {
+        args,
+        session,
+        target: &target,
+        given: &given,
+        elsewhere: &elsewhere,
+        manifests: &manifests,
+        is_live,
+        renewed: true,
+    };
+    match work.carry_out(&crew, &snapshot, &seats, &whole, &names)? {
+        Step::Done(code) => Ok(code),
+        Step::RenewFirst(_) => Err(Failure::failed("what was renewed is revoked again").into()),
+    }
+}
+
+/// What comes after a plan.
+enum Step {
+    Done(ExitCode),
+    /// These files hold certificates that are in use and would be revoked; it was agreed to renew them.
+    RenewFirst(Vec<String>),
 }
 
 /// One run with everything it was asked for.
@@ -220,8 +277,11 @@ struct Work<'a> {
     session: &'a Session,
     target: &'a Target,
     given: &'a Given,
+    elsewhere: &'a [Issued],
     manifests: &'a [Manifest],
     is_live: bool,
+    /// Whether what is in use has been renewed, and everything agreed to.
+    renewed: bool,
 }
 
 impl Work<'_> {
@@ -232,11 +292,11 @@ impl Work<'_> {
         seats: &[crate::plan::revoke::Seat],
         whole: &[Revocation],
         names: &[String],
-    ) -> anyhow::Result<ExitCode> {
+    ) -> anyhow::Result<Step> {
         let (args, session, now) = (self.args, self.session, self.session.now);
         let after = self.as_it_will_be(before, whole);
         let diagnosis = diagnose(&after, &Policy { target: target_words(&args.target), ..Policy::at(now) });
-        let known = known(&after, &diagnosis.rows, &[], whole);
+        let known = known(&after, &diagnosis.rows, self.elsewhere, whole);
         let told = self.told(&known);
         let files = sight::files(self.target, seats, session)?;
         let case = Case {
@@ -261,10 +321,12 @@ impl Work<'_> {
             components: states,
             proof: Vec::new(),
             holders: self.given.holders.clone(),
+            taken_back: args.delete.is_some(),
             nodes: blueprint.operation("").nodes,
             next_steps: blueprint.next_steps.clone(),
         };
-        let locked_out = lockout::of(&case, &[]);
+        let renewable = if args.renew && !self.renewed { renew::paths(&case, &diagnosis.rows) } else { Vec::new() };
+        let locked_out = lockout::of(&case, &told::operator(), &renewable);
         if !locked_out.is_empty() {
             self.lock_out(&locked_out)?;
         }
@@ -278,9 +340,22 @@ impl Work<'_> {
         }
         let question = self.question(names, hit.len(), seats.len());
         // The question about --prepare was the one question.
-        let change = if args.prepare { enforced::agreed(&args.change) } else { args.change.clone() };
+        let mut change = if args.prepare { enforced::agreed(&args.change) } else { args.change.clone() };
+        if !renewable.is_empty() {
+            let renews = format!("renewed first: {}", renewable.join(", "));
+            result.next_steps.insert(0, renews);
+            let nodes: Vec<&str> = seats.iter().map(|seat| seat.node.as_str()).collect();
+            let question = format!("Renew {} and then: {question}", counted(renewable.len(), "file"));
+            return Ok(match session.decide(&change, &result, &nodes, &question)? {
+                Decision::OnlyShow => Step::Done(ExitCode::Done),
+                Decision::Apply => Step::RenewFirst(renewable),
+            });
+        }
+        if self.renewed {
+            change = ChangeArgs { yes: true, ..ChangeArgs::default() };
+        }
         let Some(operation) = crew.carry_out_shown(&change, &blueprint, &question, Some(&result))? else {
-            return Ok(ExitCode::Done);
+            return Ok(Step::Done(ExitCode::Done));
         };
         if hit.is_empty() && !names.is_empty() {
             session
@@ -299,7 +374,7 @@ impl Work<'_> {
             self.store(whole)?;
         }
         session.result(&result)?;
-        Ok(ExitCode::Done)
+        Ok(Step::Done(ExitCode::Done))
     }
 
     /// The snapshot with the new ledger on every node, and the given files.
@@ -327,12 +402,13 @@ impl Work<'_> {
         let found = known.iter().filter(|known| known.certificate.is_some() && !known.issued.is_ca);
         let given: Vec<String> = self.given.certificates.iter().map(|one| one.fingerprint_hex()).collect();
         let origin = |issued: &Issued| if given.contains(&issued.sha256) { Origin::File } else { issued.source };
-        found.map(|known| Issued { source: origin(&known.issued), ..known.issued.clone() }).collect()
+        let found = found.map(|known| Issued { source: origin(&known.issued), ..known.issued.clone() });
+        found.chain(self.elsewhere.iter().cloned()).collect()
     }
 
     fn lock_out(&self, who: &[String]) -> anyhow::Result<()> {
         let list = who.join("\n  ");
-        if self.args.force || self.args.change.what_if || self.args.renew {
+        if self.args.force || self.args.change.what_if {
             self.session.ui.warning(&format!("this locks out:\n  {list}"));
             return Ok(());
         }
@@ -362,35 +438,6 @@ impl Work<'_> {
     }
 }
 
-/// The rows that the named revocations mean, and what only the registers know.
-fn matches(
-    rows: &[crate::diagnose::Row<'_>],
-    known: &[Known],
-    whole: &[Revocation],
-    names: &[String],
-    now: time::OffsetDateTime,
-) -> Vec<MatchRow> {
-    let by = |known: &Known| -> Option<(&Revocation, usize)> {
-        let (name, place) = known.by.iter().find(|(name, _)| names.contains(name))?;
-        Some((whole.iter().find(|revocation| revocation.name == *name)?, *place))
-    };
-    let mut matches = Vec::new();
-    for row in rows {
-        let Some(certificate) = row.certificate else { continue };
-        let sha256 = certificate.fingerprint_hex();
-        let found = known.iter().find(|known| known.issued.sha256 == sha256);
-        if let Some(by) = found.and_then(by) {
-            matches.push(MatchRow::of_row(row, certificate, by, now));
-        }
-    }
-    for known in known.iter().filter(|known| known.certificate.is_none()) {
-        if let Some(by) = by(known) {
-            matches.push(MatchRow::of_register(&known.issued, by, now));
-        }
-    }
-    matches
-}
-
 /// A change of files that nothing is restarted for and nothing waits for: it has to work while the API is down.
 fn quiet<'a>(target: &Target) -> Rolling<'a> {
     Rolling {
@@ -402,27 +449,16 @@ fn quiet<'a>(target: &Target) -> Rolling<'a> {
     }
 }
 
-/// `--continue` and `--abort`.
-fn recover(args: &RevokeArgs, session: &Session, crew: &Crew<'_>) -> anyhow::Result<ExitCode> {
-    if let Some(journal) = crew.unfinished()? {
-        crew.refuse_other(&journal)?;
-    }
-    let outcome = if args.abort {
-        crew.abort(false)?
-    } else {
-        match crew.resume()? {
-            Resumed::NotBegun(_) => {
-                session.ui.status("the interrupted run had not changed anything yet: run the command again as it was");
-                return Ok(ExitCode::Done);
-            }
-            resumed => resumed.operation(),
-        }
-    };
-    match outcome {
-        Some(operation) => session.result(&operation)?,
-        None => session.ui.status("no revocation is unfinished here"),
-    }
-    Ok(ExitCode::Done)
+/// Has etcd's revocation lists follow a rotation of etcd's CA.
+///
+/// # Errors
+/// When a node cannot be read.
+pub(super) fn lists_follow(blueprint: &mut Blueprint, target: &Target, session: &Session) -> anyhow::Result<()> {
+    // Without a control-plane node there are no lists.
+    let seats = sight::seats(target).unwrap_or_default();
+    let files = sight::files(target, &seats, session)?;
+    etcd_rotation::follow(blueprint, &seats, &files, session.now);
+    Ok(())
 }
 
 /// The options that name the target, with a space in front.

@@ -10,6 +10,7 @@ use super::candidates;
 use super::carry_out::Crew;
 use super::change::ChangeArgs;
 use super::live::{self, between::Letting};
+use super::revoke;
 use super::rolling::Resumed;
 use super::session::Session;
 use super::target::{Target, TargetArgs};
@@ -211,6 +212,7 @@ fn rotate_certs(args: &RotateCertsArgs, session: &Session) -> anyhow::Result<Exi
             }
         }
     }
+    revoke::lists_follow(&mut blueprint, &target, session)?;
     let question = question(&blueprint, request.restarts);
     if !args.change.what_if && !request.restarts {
         // A result lists the restarts that were made: none here, the next steps have them.
@@ -254,6 +256,11 @@ fn rotate_certs(args: &RotateCertsArgs, session: &Session) -> anyhow::Result<Exi
 }
 
 impl RotateCertsArgs {
+    /// The same for another target, agreed to in another way.
+    pub(super) fn on(self, target: TargetArgs, change: ChangeArgs) -> Self {
+        Self { target, change, ..self }
+    }
+
     /// The wishes as the planner wants them.
     fn request(&self) -> anyhow::Result<Request> {
         let mut only = Scopes(self.only.clone());

@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use super::change::ChangeArgs;
 use crate::error::{ExitCode, Failure};
 use crate::node::interrupt::Interrupt;
+use crate::pki::revocation::Revocation;
 use crate::report::prompt::{Answer, Terminal};
 use crate::report::table::Look;
 use crate::report::{Report, Ui, View};
@@ -28,6 +29,8 @@ pub struct Session {
     pub words: Vec<String>,
     /// The same as they were given, whatever the environment says besides.
     pub line: Vec<OsString>,
+    /// What this run is about to revoke: nothing that it means is issued by the way.
+    pub upcoming: Vec<Revocation>,
     /// When `now` was read, to count on from there.
     began: Instant,
 }
@@ -46,7 +49,15 @@ impl Session {
     pub fn start(ui: Ui) -> Self {
         let now = OffsetDateTime::now_utc();
         let now = now.replace_nanosecond(0).unwrap_or(now);
-        Self { now, ui, interrupt: Interrupt::default(), words: Vec::new(), line: Vec::new(), began: Instant::now() }
+        Self {
+            now,
+            ui,
+            interrupt: Interrupt::default(),
+            words: Vec::new(),
+            line: Vec::new(),
+            upcoming: Vec::new(),
+            began: Instant::now(),
+        }
     }
 
     /// The same run, asked for with these words.

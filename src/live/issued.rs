@@ -31,6 +31,8 @@ pub struct IssuedCertificate {
     pub not_after: OffsetDateTime,
     /// Whether one can log in with it: it is for clients, and not only for a server.
     pub is_client: bool,
+    /// The certificate itself.
+    pub certificate: Certificate,
 }
 
 impl IssuedCertificate {
@@ -70,5 +72,6 @@ fn of(request: SigningRequest, authorities: &[Certificate], now: OffsetDateTime)
         request: request.name,
         user: super::tidy(&request.user),
         signer: request.signer,
+        certificate,
     })
 }

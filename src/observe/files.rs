@@ -8,6 +8,7 @@ use super::place::Place;
 use super::{Keys, Scope, content};
 use crate::node::{Found, FoundState};
 use crate::pki::catalog::{Catalog, Keeper, Kind, kubelet};
+use crate::pki::crl;
 use crate::snapshot::{Artifact, Content, Metadata, Part, Source, State};
 
 /// Files from which the work is spread over all cores; below, starting threads costs more than it saves.
@@ -71,6 +72,10 @@ fn artifact(file: Found, scopes: &[Scope], places: &[Place], keys: Keys) -> Opti
                 let folder = file.path.parent().unwrap_or(Path::new("/"));
                 content.sha256 = content::sha256(&bytes);
                 content.kubeconfig = Some(content::kubeconfig(&bytes, folder, keys));
+            }
+            if crl::is_list(&bytes) {
+                // Good or bad, it is no certificate; what is revoked is told by the ledger.
+                return None;
             }
             if content.is_empty() {
                 if !telling && !asked_for {

@@ -273,7 +273,7 @@ pub struct SerialNumber {
 
 impl SerialNumber {
     /// From the content of a DER INTEGER (two's complement, big endian).
-    fn from_der_integer(bytes: &[u8]) -> Self {
+    pub(super) fn from_der_integer(bytes: &[u8]) -> Self {
         let negative = bytes.first().is_some_and(|first| first & 0x80 != 0);
         let mut magnitude = bytes.to_vec();
         if negative {

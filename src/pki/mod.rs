@@ -3,12 +3,14 @@
 //! Nothing here reads a file or a clock. Parsers take bytes from strangers: they return errors and never panic.
 
 pub mod algorithm;
+pub mod audit_log;
 pub mod authorization;
 pub mod catalog;
 pub mod certificate;
 pub mod chain;
 pub mod client_trust;
 pub mod component;
+pub mod crl;
 pub mod csr;
 pub mod der;
 pub mod fingerprint_twin;

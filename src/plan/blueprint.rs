@@ -14,7 +14,9 @@ use super::operation::{
 use super::phase::{Phase, Step};
 use crate::pki::algorithm::KeyAlgorithm;
 use crate::pki::certificate::Certificate;
+use crate::pki::crl::RevocationList;
 use crate::pki::name::Name;
+use crate::pki::revocation::Revocation;
 use crate::pki::san::San;
 use crate::pki::usage::ExtendedKeyUsage;
 
@@ -35,10 +37,21 @@ pub struct Blueprint {
     pub nodes: Vec<NodeBlueprint>,
     /// What new certificates say otherwise than those before, in words, by node and file.
     pub differences: Vec<(String, PathBuf, String)>,
+    /// What must not be issued; `None` where nobody has looked.
+    pub bans: Option<Bans>,
     /// What the operator should know before saying yes.
     pub warnings: Vec<String>,
     /// What people must do afterwards, in order.
     pub next_steps: Vec<String>,
+}
+
+/// What must not be issued.
+#[derive(Debug, Clone)]
+pub struct Bans {
+    /// The ledger of the cluster.
+    pub revocations: Vec<Revocation>,
+    /// The moment of the run, UTC.
+    pub now: OffsetDateTime,
 }
 
 /// One key.
@@ -206,6 +219,17 @@ pub enum FileContent {
         content: Option<Box<Self>>,
         /// The new owner.
         owner: Option<(u32, u32)>,
+    },
+    /// A certificate revocation list.
+    RevocationList {
+        /// What it says.
+        list: Box<RevocationList>,
+        /// The CA that signs it.
+        authority: CertificateRef,
+        /// That CA's key, among the blueprint's keys.
+        key: Id,
+        /// Whether it is PEM, and not bare DER.
+        pem: bool,
     },
     /// No content: a symbolic link, as `kubelet-client-current.pem` is one.
     Link {

@@ -20,6 +20,7 @@ use crate::snapshot::Snapshot;
 
 pub mod api_server;
 pub mod etcd;
+pub mod etcd_rotation;
 pub mod issuance;
 pub mod known;
 pub mod kubelet_serving;

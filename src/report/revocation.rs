@@ -61,6 +61,7 @@ impl RevocationResult {
         let name = if self.name.is_empty() { "revoke" } else { &self.name };
         match self.provisioning_state {
             ProvisioningState::Planned => format!("{name}: nothing was changed").into(),
+            _ if self.taken_back => Cell::toned(format!("{name}: taken back"), Tone::Good),
             _ => {
                 let open = self.components.iter().any(|state| state.state == Enforcement::NeedsPrepare);
                 let tone = if open { Tone::Attention } else { Tone::Good };

@@ -11,6 +11,7 @@ mod global;
 mod list;
 mod questions;
 mod repair;
+mod revoke;
 mod rotate;
 mod show;
 mod tour;

@@ -1,7 +1,6 @@
 //! Stopped anywhere, a run ends well: going on completes the PKI, going back leaves what was there before.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use kubepki::apply::{change, mint, requests};
 use kubepki::node::Node;
@@ -13,7 +12,7 @@ use kubepki::plan::create::{self, Place, Request};
 use kubepki::snapshot::Snapshot;
 
 use crate::existing::QUICK;
-use crate::support::binary::Stage;
+use crate::support::binary::{Stage, killed};
 use crate::support::cluster::NOW;
 use crate::support::crashing::{Crash, Crashing};
 use crate::support::probe::installed;
@@ -111,19 +110,6 @@ fn after_a_crash_at_any_call_going_on_completes_and_going_back_restores() {
         }
         assert!(stories > 8, "too few crashes to mean anything: {stories}");
     }
-}
-
-/// The binary, killed when it enters a system call for the `number`th time. Returns whether it was.
-fn killed(stage: &Stage, call: &str, number: usize, words: &[&str]) -> bool {
-    let mut command = Command::new("strace");
-    command.args(["-f", "-o", "/dev/null", "-e", &format!("trace={call}")]);
-    command.args(["-e", &format!("inject={call}:signal=KILL:when={number}")]);
-    let mut binary = stage.command(words);
-    command.arg(binary.get_program()).args(binary.get_args());
-    command.env_clear().env("HOME", stage.home()).env("PATH", "/usr/bin:/bin").current_dir(stage.at(""));
-    let output = command.stdin(std::process::Stdio::null()).output().unwrap();
-    let _ = &mut binary;
-    !output.status.success()
 }
 
 #[test]

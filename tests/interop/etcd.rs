@@ -9,7 +9,7 @@ use crate::support::process::said;
 const QUICK: [&str; 4] = ["--key-algorithm", "ecdsa-p256", "--advertise-address", "127.0.0.1"];
 
 /// Three nodes of one cluster: the second and third get the CAs of the first, and make the rest themselves.
-fn three_nodes(options: &[&str]) -> [Made; 3] {
+pub(crate) fn three_nodes(options: &[&str]) -> [Made; 3] {
     let first = Made::new(&[&QUICK[..], &["--node-name", "cp1"], options].concat());
     let others = ["cp2", "cp3"].map(|name| {
         let node = Made { stage: crate::support::binary::Stage::new(), spec: first.spec.clone() };
@@ -27,7 +27,7 @@ fn three_nodes(options: &[&str]) -> [Made; 3] {
     [first, second, third]
 }
 
-fn pki_dirs(nodes: &[Made; 3]) -> Vec<PathBuf> {
+pub(crate) fn pki_dirs(nodes: &[Made; 3]) -> Vec<PathBuf> {
     nodes.iter().map(|node| node.pki("")).collect()
 }
 

@@ -19,5 +19,6 @@ mod kubectl;
 mod live;
 mod live_copies;
 mod openssl;
+mod revoke;
 mod rotate;
 mod verify;

@@ -130,6 +130,19 @@ impl From<std::process::Output> for Run {
     }
 }
 
+/// The binary, killed when it enters a system call for the `number`th time. Returns whether it was.
+pub fn killed(stage: &Stage, call: &str, number: usize, words: &[&str]) -> bool {
+    let mut command = Command::new("strace");
+    command.args(["-f", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+    command.args(["-e", &format!("inject={call}:signal=KILL:when={number}")]);
+    let mut binary = stage.command(words);
+    command.arg(binary.get_program()).args(binary.get_args());
+    command.env_clear().env("HOME", stage.home()).env("PATH", "/usr/bin:/bin").current_dir(stage.at(""));
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let _ = &mut binary;
+    !output.status.success()
+}
+
 fn finish(command: &mut Command) -> Run {
     Run::from(command.output().unwrap())
 }

@@ -64,6 +64,12 @@ impl Etcd {
         command.arg("--peer-cert-file").arg(file("etcd/peer.crt")).arg("--peer-key-file").arg(file("etcd/peer.key"));
         command.arg("--trusted-ca-file").arg(file("etcd/ca.crt"));
         command.arg("--peer-trusted-ca-file").arg(file("etcd/ca.crt"));
+        for (flag, list) in [("--client-crl-file", "client.crl"), ("--peer-crl-file", "peer.crl")] {
+            let list = file(&format!("etcd/kubepki/{list}"));
+            if list.exists() {
+                command.arg(flag).arg(list);
+            }
+        }
         // Disks under test are slow, and three members share this one.
         command.args(["--heartbeat-interval", "300", "--election-timeout", "3000"]);
         let log = self.folder.path().join(format!("log{index}"));

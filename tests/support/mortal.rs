@@ -71,6 +71,7 @@ impl Node for Mortal {
     fn apply(&self, effect: &Effect<'_>) -> anyhow::Result<()> {
         if let Effect::Install { path, .. } | Effect::Link { path, .. } | Effect::Remove { path } = effect
             && !path.starts_with(STATE)
+            && !path.components().any(|part| part.as_os_str() == ".kubepki")
         {
             self.fate.log.lock().unwrap().push((self.name().to_owned(), path.display().to_string()));
         }

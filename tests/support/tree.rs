@@ -16,7 +16,7 @@ pub enum Entry {
     Other { mode: u32 },
 }
 
-/// Takes a picture of everything below `folder`, except what lies at or below one of `without`.
+/// Takes a picture of everything below `folder`, except what lies at or below one of `without` and kubepki's own records.
 pub fn picture(folder: &Path, without: &[&str]) -> Tree {
     let mut tree = Tree::new();
     let without: Vec<PathBuf> = without.iter().map(|path| PathBuf::from(path.trim_start_matches('/'))).collect();
@@ -27,7 +27,7 @@ pub fn picture(folder: &Path, without: &[&str]) -> Tree {
 fn add(top: &Path, inside: &Path, without: &[PathBuf], tree: &mut Tree) {
     for entry in std::fs::read_dir(top.join(inside)).unwrap() {
         let path = inside.join(entry.unwrap().file_name());
-        if without.contains(&path) {
+        if without.contains(&path) || path.ends_with(".kubepki") {
             continue;
         }
         let metadata = std::fs::symlink_metadata(top.join(&path)).unwrap();

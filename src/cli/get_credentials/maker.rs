@@ -12,12 +12,15 @@ use super::source::{Absent, NodeKubeconfig, Sources};
 use super::{CredentialFormat, GetCredentialsArgs};
 use crate::apply::existing;
 use crate::apply::mint::mint;
+use crate::apply::register;
 use crate::cli::session::Session;
 use crate::error::Failure;
 use crate::pki::certificate::Certificate;
 use crate::pki::kubeconfig::{Authentication, Credential, Names, Source, User};
 use crate::pki::private_key::PrivateKey;
-use crate::plan::blueprint::KeySource;
+use crate::pki::register::Issued as Issuance;
+use crate::pki::revocation::{Traits, matching};
+use crate::plan::blueprint::{Bans, KeySource};
 use crate::plan::credentials::{self, Client, Standing};
 use crate::plan::sign_in::{self, SignIn};
 
@@ -32,6 +35,15 @@ pub(super) struct ClusterIdentity {
     pub(super) endpoint: Option<String>,
 }
 
+/// Writes down what was issued.
+type Keep<'a> = dyn Fn(&Issuance) -> anyhow::Result<()> + 'a;
+
+/// What must not be issued, and where it is written down what is.
+pub(super) struct Records<'a> {
+    pub(super) bans: Bans,
+    pub(super) keep: Box<Keep<'a>>,
+}
+
 /// Makes the credential that the options ask for.
 pub(super) struct Maker<'a> {
     args: &'a GetCredentialsArgs,
@@ -39,6 +51,7 @@ pub(super) struct Maker<'a> {
     sources: &'a Sources<'a>,
     cluster: ClusterIdentity,
     operator: String,
+    records: Records<'a>,
     signer: OnceCell<PrivateKey>,
     issued: OnceCell<Issued>,
 }
@@ -74,8 +87,9 @@ impl<'a> Maker<'a> {
         sources: &'a Sources<'a>,
         cluster: ClusterIdentity,
         operator: String,
+        records: Records<'a>,
     ) -> Self {
-        Self { args, session, sources, cluster, operator, signer: OnceCell::new(), issued: OnceCell::new() }
+        Self { args, session, sources, cluster, operator, records, signer: OnceCell::new(), issued: OnceCell::new() }
     }
 
     /// The credential for somebody who has `old` so far, by the user entry's name. Called again it issues nothing new.
@@ -170,7 +184,8 @@ impl<'a> Maker<'a> {
         let key = self.signer()?;
         let authority = self.sources.authority(key)?;
         let (node, now) = (self.sources.node.name(), self.session.now);
-        let blueprint = client.blueprint(authority, node, &self.sources.key_file, now)?;
+        let mut blueprint = client.blueprint(authority, node, &self.sources.key_file, now)?;
+        blueprint.bans = Some(self.records.bans.clone());
         let planned = blueprint.certificates.first().map(|certificate| certificate.not_after);
         let nothing = Authentication::Embedded { certificate: &[], key: &[] };
         let unfinished = self.for_cluster(nothing)?;
@@ -200,6 +215,11 @@ impl<'a> Maker<'a> {
         }
         let read = |source: &KeySource| existing::key(&[self.sources.node], source);
         let minted = mint(blueprint, &read, &|_| {}).context("issuing the client certificate")?;
+        let client = blueprint.certificates.first().context("nothing to issue")?;
+        let whom = format!("get-credentials: {}", self.operator);
+        if let Some(issued) = register::record(blueprint, client, &minted, &whom, self.session.now) {
+            (self.records.keep)(&issued)?;
+        }
         let certificate = minted.certificate(credentials::CLIENT)?.to_pem().into_bytes();
         let key = minted.key(credentials::CLIENT)?.to_pem();
         Ok(self.issued.get_or_init(|| Issued { certificate, key }))
@@ -242,6 +262,9 @@ impl<'a> Maker<'a> {
         let public = PrivateKey::from_pem(&key).ok()?;
         let exactly_as_long = self.args.validity.is_some();
         let standing = client.standing((&first, public.public_key()), authority, exactly_as_long, self.session.now);
+        // One that somebody took back is of no use, whatever it says.
+        let is_revoked = matching::hit(&self.records.bans.revocations, &Traits::from(&first)).is_some();
+        let standing = if is_revoked && standing == Standing::Good { Standing::Worn } else { standing };
         Some(Held { standing, not_after: first.not_after(), certificate, key })
     }
 

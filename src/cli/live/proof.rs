@@ -377,7 +377,7 @@ pub(super) fn read(node: &TargetNode, query: Query) -> Result<Found, String> {
     found.into_iter().next().ok_or_else(|| "nothing was read".to_owned())
 }
 
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     // The metrics of a large cluster's API server are tens of megabytes.
     Limits { time: LIMIT, size: 256 * 1024 * 1024 }
 }

@@ -1,9 +1,10 @@
 //! What a live cluster adds to a revocation: preparing it, waiting until it is in force, proving it with the credential.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::given::Given;
-use super::{RevokeArgs, Work};
+use super::{RevokeArgs, Work, sight};
 use crate::cli::change::ChangeArgs;
 use crate::cli::enforce::prepare::{Lists, end_connections, prepare};
 use crate::cli::enforce::proof::{self, Answer, person};
@@ -16,8 +17,9 @@ use crate::node::{FoundState, Query};
 use crate::pki::authorization::{self, Denied};
 use crate::pki::layout::Role;
 use crate::pki::revocation::{Revocation, manifest};
-use crate::plan::enforcement::{API_SERVER, AUTHORIZATION};
+use crate::plan::enforcement::{API_SERVER, AUTHORIZATION, Seat};
 use crate::plan::operation::Operation;
+use crate::plan::revoke::etcd;
 use crate::plan::revoke::known::Known;
 use crate::plan::revoke::result::{Enforcement, Proof, RevocationResult};
 
@@ -39,7 +41,14 @@ pub(super) fn prepared(
     for node in target.nodes.iter().filter(|node| node.role == Role::ControlPlane) {
         denied.fingerprints.extend(refused(node));
     }
-    let lists = Lists { of: &|_| None, keys: Vec::new() };
+    let snapshot = sight::observe(target, session)?;
+    let mut empty = BTreeMap::new();
+    for seat in sight::seats(target)? {
+        let list = snapshot.node(&seat.node).and_then(|found| etcd::empty(found, &seat.pki_dir, session.now));
+        empty.extend(list.map(|list| (seat.node, list)));
+    }
+    let of = |seat: &Seat| empty.get(&seat.node).map(|(list, _)| [list.clone(), list.clone()]);
+    let lists = Lists { of: &of, keys: empty.values().map(|(_, key)| key.clone()).collect() };
     prepare(session, target, &args.target, change, &denied, &lists)
 }
 

@@ -19,8 +19,8 @@ const OWN_CLIENTS: [(&str, &str); 7] = [
 const ADMINISTRATOR: &str = "admin.conf";
 
 /// Everybody who would be locked out, in words; nobody when that is fine. `operator` are fingerprints (lower-case hex) of the
-/// credentials with which the operator works.
-pub fn of(case: &Case<'_>, operator: &[String]) -> Vec<String> {
+/// credentials with which the operator works; `renewed` are paths whose certificates are renewed first.
+pub fn of(case: &Case<'_>, operator: &[String], renewed: &[String]) -> Vec<String> {
     let mut out = Vec::new();
     for known in case.hit() {
         if known.issued.is_ca {
@@ -30,13 +30,13 @@ pub fn of(case: &Case<'_>, operator: &[String]) -> Vec<String> {
         if operator.contains(&known.issued.sha256) {
             out.push(format!("{}: yourself, by the kubeconfig with which you work", known.label()));
         }
-        for place in known.places.iter().filter(|place| place.is_own) {
+        for place in known.places.iter().filter(|place| place.is_own && !renewed.contains(&place.path)) {
             if let Some(whose) = whose(known, place) {
                 out.push(format!("{} on {}: {whose}", place.path, place.node));
             }
         }
     }
-    out.extend(administrators(case));
+    out.extend(administrators(case, renewed));
     out.dedup();
     out
 }
@@ -53,11 +53,13 @@ fn whose(known: &Known, place: &Place) -> Option<&'static str> {
 }
 
 /// Words when no administrator's kubeconfig would be left on any node.
-fn administrators(case: &Case<'_>) -> Option<String> {
+fn administrators(case: &Case<'_>, renewed: &[String]) -> Option<String> {
     let is_theirs = |place: &Place| matches!(place.id, Some(ADMINISTRATOR | "super-admin.conf")) && place.is_own;
     let all = case.known.iter().filter(|known| known.is_alive(case.now) && known.places.iter().any(is_theirs));
     let (gone, left): (Vec<&Known>, Vec<&Known>) = all.partition(|known| known.is_revoked());
     let is_new = gone.iter().any(|known| known.by.iter().any(|(name, _)| case.names.contains(name)));
-    (left.is_empty() && is_new)
-        .then(|| "every administrator: no kubeconfig of one would be left on any node".to_owned())
+    let is_renewed =
+        |known: &&Known| known.places.iter().any(|place| is_theirs(place) && renewed.contains(&place.path));
+    let none_is_left = left.is_empty() && !gone.iter().any(is_renewed);
+    (none_is_left && is_new).then(|| "every administrator: no kubeconfig of one would be left on any node".to_owned())
 }

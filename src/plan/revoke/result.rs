@@ -30,6 +30,9 @@ pub struct RevocationResult {
     /// Whose access it is about, for a kubeconfig.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub holders: Vec<Holder>,
+    /// Whether it is taken off the ledger.
+    #[serde(skip)]
+    pub taken_back: bool,
     /// The files that change, by node.
     pub nodes: Vec<NodeReport>,
     /// What people must do now.

@@ -89,12 +89,12 @@ pub fn run(args: &RepairCertsArgs, session: &mut Session) -> anyhow::Result<Exit
         return Ok(code);
     }
     let mut repair = sight.look(args, session)?;
-    tell(session, &repair);
     if let Some(reason) = &repair.refusal {
         return Err(Failure::failed(format!("nothing was changed: new certificates would be revoked at once: {reason}"))
             .hint("`kubepki revoke --list` shows the entries; --delete takes one back, --not-before now spares what comes after")
             .into());
     }
+    tell(session, &repair);
     if !repair.does_something() {
         return nothing(session, &sight, &repair);
     }

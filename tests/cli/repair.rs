@@ -260,3 +260,128 @@ fn one_folder_is_repaired_like_a_machine() {
     run(&["--yes", "-o", "none"]).expect(0);
     assert!(run(&["--yes", "-o", "none"]).expect(0).err.contains(NOTHING));
 }
+
+/// A ledger with one entry, as `revoke` leaves it on a node.
+fn revoke(made: &Made, entry: &str) {
+    let folder = made.pki(".kubepki");
+    fs::create_dir_all(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    let text = format!(
+        "apiVersion: certificates.microsoft.com/v1\nkind: RenewRevocation\nmetadata: {{name: leak, namespace: default}}\n\
+         spec:\n  revocations:\n  - {entry}\n"
+    );
+    fs::write(folder.join("revocations.yaml"), text).unwrap();
+    fs::set_permissions(folder.join("revocations.yaml"), fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn what_is_revoked_by_serial_is_renewed_and_what_is_revoked_for_good_is_not() {
+    if !is_there("repair") {
+        return;
+    }
+    let made = made();
+    let serial = text_of(&made.pki("apiserver-kubelet-client.crt"), "-serial");
+    let serial = serial.trim().rsplit('=').next().unwrap();
+    revoke(&made, &format!("{{kind: SerialNumber, serialNumber: \"{serial}\"}}"));
+    let result = mends(&made, &[]);
+    let pair = ["/etc/kubernetes/pki/apiserver-kubelet-client.key", "/etc/kubernetes/pki/apiserver-kubelet-client.crt"];
+    assert_eq!(changed(&result), pair);
+    // Everybody of a group, those to come included: a new one would be revoked at once.
+    revoke(&made, "{kind: Group, group: \"kubeadm:cluster-admins\"}");
+    let before = picture(&made.stage.at("root"), &[]);
+    let run = repair(&made, &["--yes"]).expect(1);
+    assert!(run.err.contains("nothing was changed") && run.err.contains("leak"), "{}", run.err);
+    assert_eq!(before, picture(&made.stage.at("root"), &[]));
+    // Those before a moment only: the new one begins after it, although certificates are dated back.
+    revoke(&made, "{kind: Group, group: \"kubeadm:cluster-admins\", notBefore: \"2020-01-01T00:00:00Z\"}");
+    assert!(repair(&made, &["--yes"]).expect(0).err.contains(NOTHING));
+}
+
+#[test]
+fn a_machine_on_which_everything_has_ended_is_mended_whole() {
+    let options = [&MACHINE[..], &["--key-algorithm", "ecdsa-p256", "--validity", "1s"]].concat();
+    let made = Made::new(&options);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let root = made.stage.at("root");
+    made.stage.run(&["check-expiry", "--root", root.to_str().unwrap(), "-o", "none"]).expect(5);
+    let authorities = ["ca", "etcd-ca", "front-proxy-ca"].map(|name| fs::read(made.authority(name)).unwrap());
+    let result = mends(&made, &[]);
+    let count = changed(&result).len();
+    assert_eq!(count, 7 * 2 + 4, "every pair and kubeconfig: {:?}", changed(&result));
+    assert_eq!(authorities, ["ca", "etcd-ca", "front-proxy-ca"].map(|name| fs::read(made.authority(name)).unwrap()));
+    assert!(result["nextSteps"].to_string().contains("restart kube-controller-manager"), "{}", result["nextSteps"]);
+}
+
+#[test]
+fn an_authority_whose_time_is_over_is_only_renewed_when_forced_and_keeps_its_key() {
+    if !is_there("repair") {
+        return;
+    }
+    let options =
+        [&MACHINE[..], &["--key-algorithm", "ecdsa-p256", "--ca-validity", "2s", "--validity", "1s"]].concat();
+    let made = Made::new(&options);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let key = |made: &Made| text_of(&made.pki("ca.crt"), "-pubkey");
+    let (before, old) = (picture(&made.stage.at("root"), &[]), key(&made));
+    let run = repair(&made, &["--yes"]).expect(1);
+    assert!(run.err.contains("--force"), "{}", run.err);
+    assert_eq!(before, picture(&made.stage.at("root"), &[]));
+    repair(&made, &["--yes", "--force", "-o", "none"]).expect(0);
+    assert_eq!(key(&made), old);
+}
+
+/// Numbers that look random and are the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from((self.0 >> 33) % u64::try_from(limit).unwrap()).unwrap()
+    }
+}
+
+#[test]
+fn whatever_is_done_to_leaves_and_kubeconfigs_is_mended() {
+    let made = made();
+    let leaves = [
+        "apiserver",
+        "apiserver-kubelet-client",
+        "front-proxy-client",
+        "apiserver-etcd-client",
+        "etcd/server",
+        "etcd/peer",
+        "etcd/healthcheck-client",
+    ];
+    let mut files: Vec<std::path::PathBuf> =
+        leaves.iter().flat_map(|name| ["crt", "key"].map(|ending| made.pki(&format!("{name}.{ending}")))).collect();
+    files.extend(
+        ["admin.conf", "controller-manager.conf", "scheduler.conf", "kubelet.conf"].map(|name| made.kubernetes(name)),
+    );
+    for seed in 1..=12 {
+        let mut dice = Dice(seed);
+        let mut story = Vec::new();
+        for _ in 0..=dice.below(4) {
+            let path = files[dice.below(files.len())].clone();
+            let Ok(text) = fs::read(&path) else { continue };
+            let what = dice.below(6);
+            story.push((what, path.clone()));
+            match what {
+                0 => fs::remove_file(&path).unwrap(),
+                1 => fs::write(&path, &text[..dice.below(text.len())]).unwrap(),
+                2 => fs::write(&path, [7, 255, 0]).unwrap(),
+                3 => fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap(),
+                4 => fs::write(&path, "").unwrap(),
+                _ => {
+                    let other = files[dice.below(files.len())].clone();
+                    if let Ok(content) = fs::read(&other) {
+                        fs::write(&path, content).unwrap();
+                        fs::write(&other, text).unwrap();
+                    }
+                }
+            }
+        }
+        let run = repair(&made, &["--yes", "-o", "none"]);
+        assert_eq!(run.code, Some(0), "seed {seed}, {story:?}: {}", run.err);
+        nothing_is_left(&made);
+    }
+}

@@ -17,6 +17,7 @@ mod keeper;
 mod looking;
 mod machines;
 mod network;
+mod repair;
 mod rotate;
 mod running;
 mod secrets;

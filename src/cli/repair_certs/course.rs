@@ -56,11 +56,13 @@ impl Course {
                 let roles: Vec<(String, Role)> =
                     sight.target.nodes.iter().map(|node| (node.node.name().to_owned(), node.role)).collect();
                 let setting = Setting { roles: &roles, means: &sight.means, manifests: &sight.manifests, stamp };
+                let mut left = without_means(sight, blueprint);
                 if rounds::needs_steps(blueprint, &setting) {
                     rounds::in_steps(blueprint, &setting)?;
-                    return Ok(Vec::new());
+                } else {
+                    left.extend(arrange(blueprint, &sight.means, &sight.manifests, stamp));
                 }
-                Ok(arrange(blueprint, &sight.means, &sight.manifests, stamp))
+                Ok(left)
             }
         }
     }
@@ -73,6 +75,24 @@ impl Course {
         let idle = blueprint.nodes.iter().filter(|node| node.files.is_empty());
         idle.flat_map(|node| node.restarts.iter().map(|component| (node.node.clone(), component.clone()))).collect()
     }
+}
+
+/// Takes out of the plan what nobody can start anew on its node, and returns it: files are no worse for that.
+fn without_means(sight: &Sight, blueprint: &mut Blueprint) -> Vec<(String, String, String)> {
+    let mut left = Vec::new();
+    for node in &mut blueprint.nodes {
+        let name = node.node.clone();
+        node.restarts.retain(|component| {
+            let is_pod = sight.manifests.iter().any(|one| one.node == name && one.component == *component);
+            let can_be = is_pod || command(&sight.means, component).is_some();
+            if !can_be {
+                let reason = "there is no manifest of a static pod for it, and the cluster file has no command";
+                left.push((name.clone(), component.clone(), reason.to_owned()));
+            }
+            can_be
+        });
+    }
+    left
 }
 
 /// The command that restarts a component on a node, if it is one.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use time::OffsetDateTime;
 
-use super::builder::{Builder, PUBLIC, SECRET, Stage, leading};
+use super::builder::{Builder, PUBLIC, SECRET, SHORTEST, Stage, leading};
 use super::cases::{Case, Unit};
 use crate::pki::catalog::{Catalog, Entry, Kind};
 use crate::pki::certificate::Certificate;
@@ -192,6 +192,7 @@ impl Authority {
         let old = &self.certificate;
         let (not_before, not_after) =
             crate::pki::lifetime::same_period(builder.request.now, old.not_before(), old.not_after());
+        let not_after = not_after.max(builder.request.now.saturating_add(SHORTEST.duration()));
         builder.key(id, key);
         let basis = Basis::Renewal { old: Box::new(old.clone()), subject: None, sans: None, usages: None };
         let (name, key, issuer) = (id.to_owned(), id.to_owned(), IssuerPlan::Itself);

@@ -23,7 +23,7 @@ pub(super) const SECRET: u32 = 0o600;
 pub(super) const PUBLIC: u32 = 0o644;
 
 /// The shortest life of what is made here: a cluster that was just repaired must not fall ill the same hour.
-const SHORTEST: Lifetime = Lifetime::days(1);
+pub(super) const SHORTEST: Lifetime = Lifetime::days(1);
 
 /// How long certificates live when nothing tells: kubeadm's default.
 pub(super) const USUAL: Lifetime = Lifetime::days(365);

@@ -92,6 +92,7 @@ fn issued(sha256: &str, event: &Event) -> Issued {
         recorded_at: event.request_received_timestamp,
         source: Origin::AuditLog,
         for_whom: String::new(),
+        der: None,
     }
 }
 

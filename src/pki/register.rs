@@ -7,6 +7,8 @@
 use std::collections::HashSet;
 
 use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -67,6 +69,10 @@ pub struct Issued {
     /// For whom or what, in words: a file, a person, a request.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub for_whom: String,
+    /// A client's certificate (base64 of the DER), so that it can be told apart from those that are refused even where no
+    /// file of it is at hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub der: Option<String>,
 }
 
 /// How a certificate came into the register.
@@ -107,6 +113,7 @@ impl Issued {
         for_whom: impl Into<String>,
         recorded_at: OffsetDateTime,
     ) -> Self {
+        let is_client = !certificate.is_ca() && certificate.allows(&ExtendedKeyUsage::ClientAuth);
         Self {
             sha256: certificate.fingerprint_hex(),
             twins: fingerprint_twin::fingerprints(certificate, issuer_key).iter().map(|sum| hex(sum)).collect(),
@@ -120,11 +127,18 @@ impl Issued {
             not_before: Some(certificate.not_before()),
             not_after: Some(certificate.not_after()),
             is_ca: certificate.is_ca(),
-            is_client: !certificate.is_ca() && certificate.allows(&ExtendedKeyUsage::ClientAuth),
+            is_client,
             recorded_at,
             source,
             for_whom: for_whom.into(),
+            der: is_client.then(|| BASE64.encode(certificate.der())),
         }
+    }
+
+    /// The certificate itself, where it was kept.
+    pub fn certificate(&self) -> Option<Certificate> {
+        let der = BASE64.decode(self.der.as_deref()?).ok()?;
+        Certificate::from_der(&der).ok().filter(|certificate| certificate.fingerprint_hex() == self.sha256)
     }
 
     /// The serial number as a value.
@@ -248,6 +262,7 @@ mod tests {
             recorded_at: datetime!(2026-01-01 0:00 UTC),
             source: Origin::AuditLog,
             for_whom: "somebody".into(),
+            der: None,
         }
     }
 

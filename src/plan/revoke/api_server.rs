@@ -74,7 +74,7 @@ pub fn verdict(case: &Case<'_>) -> Verdict {
     }
     verdict.denied.groups = groups(case);
     let is_good = |known: &&Known| !known.is_revoked() && known.issued.is_client && known.is_alive(case.now);
-    let good = case.known.iter().filter(is_good).filter_map(|known| known.certificate.clone());
+    let good = case.known.iter().filter(is_good).filter_map(Known::at_hand);
     verdict.good = good.filter(|certificate| !certificate.is_ca()).collect();
     verdict
 }
@@ -104,7 +104,7 @@ fn narrowed(case: &Case<'_>, verdict: &Verdict, part: &mut Part) {
         verdict.good.len()
     ));
     let is_lost = |known: &&Known| {
-        known.certificate.is_none() && !known.is_revoked() && known.issued.is_client && known.is_alive(case.now)
+        known.at_hand().is_none() && !known.is_revoked() && known.issued.is_client && known.is_alive(case.now)
     };
     let lost: Vec<String> = case.known.iter().filter(is_lost).map(Known::label).collect();
     if !lost.is_empty() {

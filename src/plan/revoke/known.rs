@@ -18,7 +18,7 @@ use crate::snapshot::{Snapshot, Source};
 pub struct Known {
     /// What is known of it.
     pub issued: Issued,
-    /// The certificate itself, where it is at hand.
+    /// The certificate itself, where it lies somewhere.
     pub certificate: Option<Certificate>,
     /// Where it lies.
     pub places: Vec<Place>,
@@ -42,6 +42,11 @@ pub struct Place {
 }
 
 impl Known {
+    /// The certificate, from where it lies or from the register.
+    pub fn at_hand(&self) -> Option<Certificate> {
+        self.certificate.clone().or_else(|| self.issued.certificate())
+    }
+
     /// Whether an entry revokes it.
     pub fn is_revoked(&self) -> bool {
         !self.by.is_empty()

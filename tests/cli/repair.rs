@@ -47,7 +47,15 @@ fn nothing_is_left(made: &Made) {
 
 fn changed(result: &serde_json::Value) -> Vec<String> {
     let files = result["nodes"].as_array().unwrap().iter().flat_map(|node| node["files"].as_array().unwrap());
-    files.filter(|file| file["action"] != "unchanged").map(|file| file["path"].as_str().unwrap().to_owned()).collect()
+    files.filter(|file| file["action"] != "unchanged").map(|file| undated(file["path"].as_str().unwrap())).collect()
+}
+
+/// A kubelet's files have the second of their making in their name, which is another one for each run.
+fn undated(path: &str) -> String {
+    match path.split_once("/kubelet-client-2") {
+        Some((folder, _)) => format!("{folder}/kubelet-client-DATE.pem"),
+        None => path.to_owned(),
+    }
 }
 
 fn text_of(certificate: &Path, what: &str) -> String {

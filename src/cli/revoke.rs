@@ -239,7 +239,11 @@ pub fn run(args: &RevokeArgs, session: &mut Session) -> anyhow::Result<ExitCode>
     drop(crew);
     let paths = match step {
         Step::Done(code) => return Ok(code),
-        Step::RenewFirst(paths) => paths,
+        Step::RenewFirst(paths, found) => {
+            // What is about to be replaced must not be forgotten: it is what will be revoked.
+            elsewhere.extend(found);
+            paths
+        }
     };
     renew::renew(&args.target, &paths, new, session)?;
     // Everything is looked at again: what is revoked now is what was there before.
@@ -260,15 +264,16 @@ pub fn run(args: &RevokeArgs, session: &mut Session) -> anyhow::Result<ExitCode>
     };
     match work.carry_out(&crew, &snapshot, &seats, &whole, &names)? {
         Step::Done(code) => Ok(code),
-        Step::RenewFirst(_) => Err(Failure::failed("what was renewed is revoked again").into()),
+        Step::RenewFirst(..) => Err(Failure::failed("what was renewed is revoked again").into()),
     }
 }
 
 /// What comes after a plan.
 enum Step {
     Done(ExitCode),
-    /// These files hold certificates that are in use and would be revoked; it was agreed to renew them.
-    RenewFirst(Vec<String>),
+    /// These files hold certificates that are in use and would be revoked; it was agreed to renew them. And everything
+    /// that was found before.
+    RenewFirst(Vec<String>, Vec<Issued>),
 }
 
 /// One run with everything it was asked for.
@@ -348,7 +353,7 @@ impl Work<'_> {
             let question = format!("Renew {} and then: {question}", counted(renewable.len(), "file"));
             return Ok(match session.decide(&change, &result, &nodes, &question)? {
                 Decision::OnlyShow => Step::Done(ExitCode::Done),
-                Decision::Apply => Step::RenewFirst(renewable),
+                Decision::Apply => Step::RenewFirst(renewable, told),
             });
         }
         if self.renewed {

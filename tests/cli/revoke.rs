@@ -232,6 +232,33 @@ fn nothing_that_an_entry_means_is_issued_again() {
 }
 
 #[test]
+fn what_is_in_use_is_renewed_before_it_is_revoked() {
+    let made = made();
+    // A cluster that kubepki did not make has no register.
+    std::fs::remove_dir_all(made.pki(".kubepki")).unwrap();
+    let old = serial(&made, "apiserver-etcd-client.crt");
+    let words = ["--serial", &old, "--renew", "--yes", "-o", "json"];
+    let result = revoke(&made, &words).expect(0).json();
+    assert_eq!(result["matches"][0]["serialNumber"], old.to_lowercase(), "{result}");
+    assert_ne!(serial(&made, "apiserver-etcd-client.crt"), old);
+    let list = Command::new("openssl")
+        .args(["crl", "-inform", "DER", "-noout", "-text", "-in"])
+        .arg(made.pki("etcd/kubepki/client.crl"))
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&list.stdout).contains(&old), "{list:?}");
+    // New ones are not back-dated to before the moment at which the old ones end.
+    revoke(&made, &["--group", "kubeadm:cluster-admins", "--not-before", "now", "--renew", "--yes"]).expect(0);
+    assert_eq!(status_of(&made, "admin.conf"), "ok");
+    assert_eq!(status_of(&made, "apiserver-etcd-client"), "ok");
+    // For good means for good: nothing is renewed or revoked then.
+    let before = picture(&made.stage.at("root"), &["etc/kubernetes/tmp"]);
+    let words = ["--group", "kubeadm:cluster-admins", "--not-before", "none", "--renew", "--yes"];
+    revoke(&made, &words).expect(1);
+    assert_eq!(picture(&made.stage.at("root"), &["etc/kubernetes/tmp"]), before);
+}
+
+#[test]
 fn what_was_issued_for_people_is_found_by_group_although_no_node_has_it() {
     let made = made();
     let words = ["--group", "dev", "--user-name", "jane", "-f", "jane.conf"];

@@ -34,12 +34,13 @@ pub struct Failure {
     code: ExitCode,
     message: String,
     hint: Option<String>,
+    passes: bool,
 }
 
 impl Failure {
     /// A failure with exit code `code`. The message names node, path and what happened; lower case, no full stop.
     pub fn new(code: ExitCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None }
+        Self { code, message: message.into(), hint: None, passes: false }
     }
 
     /// Failed before anything changed (exit code 1).
@@ -68,6 +69,13 @@ impl Failure {
         self.hint = Some(hint.into());
         self
     }
+
+    /// Says that it is so only while somebody else is at work.
+    #[must_use]
+    pub fn passing(mut self) -> Self {
+        self.passes = true;
+        self
+    }
 }
 
 impl Failure {
@@ -89,6 +97,11 @@ impl std::error::Error for Failure {}
 /// The exit code an error stands for: that of the outermost [`Failure`] in its chain, else [`ExitCode::Failed`].
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     failures(error).next().map_or(ExitCode::Failed, |failure| failure.code)
+}
+
+/// Whether asking again in a moment may help: somebody else holds what is wanted.
+pub fn passes(error: &anyhow::Error) -> bool {
+    failures(error).any(|failure| failure.passes)
 }
 
 /// The hints of every [`Failure`] in the chain, outermost first, without repetition.

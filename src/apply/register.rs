@@ -10,7 +10,7 @@ use anyhow::anyhow;
 use time::OffsetDateTime;
 
 use super::mint::Minted;
-use crate::error::Failure;
+use crate::error::{Failure, passes};
 use crate::node::{Content, Effect, FoundState, LockOwner, Node, Query};
 use crate::pki::algorithm::KeyKind;
 use crate::pki::layout::REGISTER;
@@ -95,7 +95,7 @@ pub fn append(node: &dyn Node, records: &Path, new: &[Issued], owner: &LockOwner
     let _lock = loop {
         match node.lock(&lock, owner) {
             Ok(lock) => break lock,
-            Err(error) if Instant::now() >= deadline => return Err(error),
+            Err(error) if !passes(&error) || Instant::now() >= deadline => return Err(error),
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
     };

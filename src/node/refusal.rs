@@ -110,7 +110,8 @@ impl Refusal<'_> {
     pub(super) fn held(&self, text: &[u8], asking: &LockOwner) -> anyhow::Error {
         let Ok(holder) = serde_json::from_slice::<Holder>(text) else {
             let message = format!("{}: another kubepki has just started here ({})", self.node, self.path.display());
-            return Failure::failed(message).hint("wait until it has ended, then run the command again").into();
+            let hint = "wait until it has ended, then run the command again";
+            return Failure::failed(message).hint(hint).passing().into();
         };
         let Holder { owner, holder } = holder;
         let since = owner.since.format(&Rfc3339).unwrap_or_default();
@@ -128,7 +129,7 @@ impl Refusal<'_> {
                 ", within minutes also when that machine has vanished (at once: kill {holder} on the node)"
             );
         }
-        Failure::failed(message).hint(hint).into()
+        Failure::failed(message).hint(hint).passing().into()
     }
 
     fn folder(&self) -> &Path {

@@ -108,15 +108,15 @@ fn kubectl_does_not_write_while_kubepki_does() {
     }
     let machine = Machine::new();
     machine.stage.put("home/.kube/config", OTHERS);
-    // kubepki is held up where it has the lock and is about to rename.
-    let inject = "inject=renameat,renameat2:delay_enter=3000000:when=1";
+    // kubepki is held up where it has the lock and is about to rename; the register is written before.
+    let inject = "inject=renameat,renameat2:delay_enter=3000000:when=1+";
     let mut slow = std::process::Command::new("strace");
     slow.args(["-f", "-o", "/dev/null", "-e", "trace=renameat,renameat2", "-e", inject, env!("CARGO_BIN_EXE_kubepki")]);
     slow.args(Machine::line(&["--context", "slow"])).current_dir(machine.stage.at(""));
     slow.env("HOME", machine.stage.home()).env_remove("KUBECONFIG").stdin(Stdio::null()).stderr(Stdio::piped());
     let slow = slow.spawn().unwrap();
     let lock = machine.stage.home().join(".kube/config.lock");
-    for _ in 0..200 {
+    for _ in 0..2000 {
         if lock.exists() {
             break;
         }

@@ -24,6 +24,25 @@ fn expired_and_not_yet_valid() {
 }
 
 #[test]
+fn what_is_on_the_ledger_of_a_node_is_revoked() {
+    let mut cluster = Cluster::healthy();
+    let snapshot = look(&cluster.write());
+    let diagnosis = diagnose::diagnose(&snapshot, &Policy::at(NOW));
+    let serial = diagnosis.row("apiserver-kubelet-client").unwrap().certificate.unwrap().serial().to_string();
+    let entry = |not_before: &str| {
+        format!(
+            "apiVersion: certificates.microsoft.com/v1\nkind: RenewRevocation\nmetadata: {{name: lost}}\nspec:\n  \
+             revocations:\n  - kind: SerialNumber\n    serialNumber: {serial}\n    notBefore: {not_before}\n"
+        )
+    };
+    let ledger = "/etc/kubernetes/pki/.kubepki/revocations.yaml";
+    cluster.put(ledger, entry("2100-01-01T00:00:00Z"), 0o600);
+    only(&cluster, FindingId::CertificateRevoked, "apiserver-kubelet-client");
+    cluster.put(ledger, entry("2000-01-01T00:00:00Z"), 0o600);
+    assert_eq!(found(&look(&cluster.write()), &Policy::at(NOW)), BTreeSet::new(), "it was issued later");
+}
+
+#[test]
 fn thresholds_count_from_their_very_second() {
     let cluster = Cluster::healthy();
     let snapshot = look(&cluster.write());

@@ -8,6 +8,8 @@ use clap_complete::ArgValueCompleter;
 use super::candidates;
 use super::carry_out::Crew;
 use super::change::ChangeArgs;
+use super::offered;
+use super::problems::refused;
 use super::rolling::{Resumed, Rolling};
 use super::session::Session;
 use super::target::{Extent, Place, Target, TargetArgs};
@@ -18,7 +20,7 @@ use crate::pki::profile::Profile;
 use crate::pki::san::San;
 use crate::pki::spec::Spec;
 use crate::plan::blueprint::Blueprint;
-use crate::plan::create::{self, COMMAND, Import, Problem, Refusal};
+use crate::plan::create::{self, COMMAND, Import, Refusal};
 use crate::plan::operation::{FileAction, Operation, ProvisioningState};
 use crate::report::Format;
 
@@ -160,7 +162,7 @@ fn create_certs(args: &CreateCertsArgs, session: &Session) -> anyhow::Result<Exi
     };
     if let Some(folder) = &args.import_signed {
         let folder = std::path::absolute(folder)?;
-        let offered = places::offered(&folder)?;
+        let offered = offered::read(&folder)?;
         let import = create::import(&request, &folder, &offered).map_err(|refusal| failure(refusal, args))?;
         return take_back(args, session, &crew, &import);
     }
@@ -296,25 +298,6 @@ fn failure(refusal: Refusal, args: &CreateCertsArgs) -> anyhow::Error {
             .into(),
         Refusal::Problems(problems) => refused(&problems, "nothing was changed"),
     }
-}
-
-/// All problems as one failure: the first line says what it comes to, every hint is said once.
-fn refused(problems: &[Problem], summary: &str) -> anyhow::Error {
-    let count = crate::report::text::counted(problems.len(), "file");
-    let verb = if problems.len() == 1 { "is" } else { "are" };
-    let mut message = format!("{count} {verb} not as wanted; {summary}");
-    for problem in problems {
-        message.push_str("\n  ");
-        message.push_str(&problem.to_string());
-    }
-    let mut hints: Vec<String> = Vec::new();
-    for problem in problems {
-        let hint = problem.hint();
-        if !hints.contains(&hint) {
-            hints.push(hint);
-        }
-    }
-    Failure::failed(message).hint(hints.join("\n      ")).into()
 }
 
 fn profile_parser() -> impl TypedValueParser<Value = Profile> {

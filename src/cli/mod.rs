@@ -26,6 +26,8 @@ pub mod get_credentials;
 pub mod global;
 pub mod list;
 pub mod live;
+pub mod offered;
+pub mod problems;
 pub mod record;
 pub mod records;
 pub mod repair_certs;

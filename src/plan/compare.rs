@@ -13,20 +13,38 @@ use crate::pki::san::San;
 use crate::pki::spec::ResolvedLeaf;
 use crate::pki::usage::{ExtendedKeyUsage, KeyUsage};
 
+/// What a certificate shall say, as far as anybody looks at it.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// Its subject.
+    pub subject: &'a Name,
+    /// Its names.
+    pub sans: &'a [San],
+    /// Its extended key usages.
+    pub usages: &'a [ExtendedKeyUsage],
+}
+
+impl<'a> From<&'a ResolvedLeaf> for Wish<'a> {
+    fn from(leaf: &'a ResolvedLeaf) -> Self {
+        Self { subject: &leaf.subject, sans: &leaf.sans, usages: &leaf.usages }
+    }
+}
+
 /// Every way in which `certificate` differs from `wanted`. Length and age are not compared, but it has to be valid at
 /// `now`.
-pub fn differences(certificate: &Certificate, wanted: &ResolvedLeaf, now: OffsetDateTime) -> Vec<String> {
+pub fn differences<'a>(certificate: &Certificate, wanted: impl Into<Wish<'a>>, now: OffsetDateTime) -> Vec<String> {
+    let wanted: Wish<'a> = wanted.into();
     let mut words = Vec::new();
     if certificate.is_ca() {
         words.push("it is a CA certificate".to_owned());
     }
     words.extend(validity(certificate, now));
-    if !same_subject(certificate.subject(), &wanted.subject) {
+    if !same_subject(certificate.subject(), wanted.subject) {
         words.push(format!("its subject is {}, not {}", certificate.subject().text(), wanted.subject.text()));
     }
-    words.extend(lists("name", certificate.sans(), &wanted.sans, same_san));
+    words.extend(lists("name", certificate.sans(), wanted.sans, same_san));
     let usages = certificate.extended_key_usage().unwrap_or_default();
-    words.extend(lists("usage", usages, &wanted.usages, ExtendedKeyUsage::eq));
+    words.extend(lists("usage", usages, wanted.usages, ExtendedKeyUsage::eq));
     let needed = KeyUsage::DIGITAL_SIGNATURE;
     if certificate.key_usage().is_some_and(|usage| !usage.contains(needed)) {
         words.push("its key usage lacks digitalSignature".to_owned());
@@ -35,13 +53,14 @@ pub fn differences(certificate: &Certificate, wanted: &ResolvedLeaf, now: Offset
 }
 
 /// Every way in which a signing request differs from `wanted`; its key is not looked at.
-pub fn request_differences(request: &Request, wanted: &ResolvedLeaf) -> Vec<String> {
+pub fn request_differences<'a>(request: &Request, wanted: impl Into<Wish<'a>>) -> Vec<String> {
+    let wanted: Wish<'a> = wanted.into();
     let mut words = Vec::new();
-    if !same_subject(&request.subject, &wanted.subject) {
+    if !same_subject(&request.subject, wanted.subject) {
         words.push(format!("its subject is {}, not {}", request.subject.text(), wanted.subject.text()));
     }
-    words.extend(lists("name", &request.sans, &wanted.sans, same_san));
-    words.extend(lists("usage", &request.usages, &wanted.usages, ExtendedKeyUsage::eq));
+    words.extend(lists("name", &request.sans, wanted.sans, same_san));
+    words.extend(lists("usage", &request.usages, wanted.usages, ExtendedKeyUsage::eq));
     words
 }
 

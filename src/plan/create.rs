@@ -26,12 +26,11 @@ mod authority;
 mod import;
 mod kubeconfig;
 mod leaf;
-mod problem;
 mod service_account;
 
+pub use super::problem::{Problem, Remedy};
 pub use authority::Standing;
 pub use import::{Import, import};
-pub use problem::{Problem, Remedy};
 
 /// The command's name.
 pub const COMMAND: &str = "create-certs";

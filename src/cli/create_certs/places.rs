@@ -1,21 +1,19 @@
 //! Where on each node files belong, what templates stand for there, and what is there already.
 
 use std::net::IpAddr;
-use std::path::Path;
 
 use aws_lc_rs::digest;
 
 use crate::cli::session::Session;
 use crate::cli::target::{Extent, Target, TargetNode};
 use crate::error::Failure;
-use crate::node::local::LocalNode;
-use crate::node::{FoundState, Node, Query};
+use crate::node::{FoundState, Query};
 use crate::observe::{self, Keys, Scope, Wanted};
 use crate::pki::hex;
 use crate::pki::layout::{Flavour, Role};
 use crate::pki::spec::{NodeValues, Spec};
 use crate::plan::create::Place;
-use crate::snapshot::{NodeSnapshot, Snapshot, State};
+use crate::snapshot::{Snapshot, State};
 
 /// Where the files of each control-plane node belong.
 ///
@@ -142,22 +140,4 @@ pub(super) fn with_illegible(
         }
     }
     Ok(places)
-}
-
-/// What lies in a folder of signed certificates on this machine.
-///
-/// # Errors
-/// Exit code 3 when there is no such folder.
-pub(super) fn offered(folder: &Path) -> anyhow::Result<NodeSnapshot> {
-    let local = LocalNode::open("local", "/")?;
-    let found = local.read(&[Query::Metadata(folder.to_owned())])?;
-    if !matches!(found.first().map(|found| &found.state), Some(FoundState::Directory)) {
-        return Err(Failure::not_found(format!("there is no folder {} to import from", folder.display())).into());
-    }
-    let wanted = Wanted { scopes: vec![Scope::Path(folder.to_owned())], keys: Keys::PublicHalf };
-    let snapshot = observe::node(&local, &wanted);
-    match &snapshot.error {
-        Some(error) => Err(Failure::failed(format!("{}: {error}", folder.display())).into()),
-        None => Ok(snapshot),
-    }
 }

@@ -4,15 +4,13 @@ use std::path::Path;
 
 use time::OffsetDateTime;
 
-use super::problem::Remedy;
-use super::{Builder, PUBLIC, Place, Refusal, SECRET, Signer, below, existing};
+use super::{Builder, PUBLIC, Place, Refusal, Remedy, SECRET, Signer, below, existing};
 use crate::pki::certificate::Certificate;
 use crate::pki::private_key::KeyError;
 use crate::pki::spec::Authority;
-use crate::pki::usage::KeyUsage;
 use crate::plan::blueprint::{Basis, CertificateRef, FileContent, IssuerPlan, KeySource};
-use crate::plan::compare;
-use crate::snapshot::{Artifact, State};
+use crate::plan::signed::{authority_words, readable};
+use crate::snapshot::Artifact;
 
 /// How an authority stands, once for all nodes.
 #[derive(Debug, Clone)]
@@ -289,35 +287,5 @@ impl<'a> Builder<'a> {
             known: Vec::new(),
             above: above.unwrap_or_default(),
         })
-    }
-}
-
-/// What keeps a certificate from being that of a CA that signs at `now`.
-pub(super) fn authority_words(certificate: &Certificate, now: OffsetDateTime) -> Vec<String> {
-    let mut words = Vec::new();
-    if !certificate.is_ca() {
-        words.push("it is no CA certificate (basic constraints)".to_owned());
-    }
-    if certificate.key_usage().is_some_and(|usage| !usage.contains(KeyUsage::KEY_CERT_SIGN)) {
-        words.push("it may not sign certificates (key usage lacks keyCertSign)".to_owned());
-    }
-    words.extend(compare::validity(certificate, now));
-    words
-}
-
-/// The certificates of a file that has nothing else wrong with it.
-pub(super) fn readable(artifact: Option<&Artifact>) -> Result<Vec<Certificate>, String> {
-    let content = match artifact.map(|artifact| &artifact.state) {
-        Some(State::Read(content)) => content,
-        Some(State::Unreadable(reason)) => return Err(reason.clone()),
-        _ => return Err("nothing can be read in it".to_owned()),
-    };
-    if content.damaged_blocks > 0 {
-        return Err(format!("{} of its PEM blocks cannot be read", content.damaged_blocks));
-    }
-    let certificates: Result<Vec<Certificate>, String> = content.found_certificates.iter().cloned().collect();
-    match certificates {
-        Ok(certificates) if certificates.is_empty() => Err("there is no certificate in it".to_owned()),
-        other => other,
     }
 }

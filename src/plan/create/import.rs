@@ -5,17 +5,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::authority::{authority_words, readable};
-use super::problem::{Problem, Remedy};
-use super::{Builder, PUBLIC, Place, Refusal, Request, SECRET, below, existing};
+use super::{Builder, PUBLIC, Place, Problem, Refusal, Remedy, Request, SECRET, below, existing};
 use crate::pki::certificate::Certificate;
 use crate::pki::spec::{Authority, Kubeconfig, Leaf, ResolvedLeaf};
 use crate::plan::blueprint::{Blueprint, CertificateRef, FileContent, KeySource, KubeconfigPlan};
-use crate::plan::compare;
+use crate::plan::signed::{self, Issuer, Signed, authority_words, readable};
 use crate::snapshot::{Artifact, NodeSnapshot};
-
-/// File name endings that a signed certificate may come back with.
-const ENDINGS: [&str; 4] = ["crt", "pem", "cer", "cert"];
 
 /// What can be imported, and what cannot.
 #[derive(Debug)]
@@ -53,12 +48,6 @@ struct Importer<'a, 'b> {
     offered: &'b NodeSnapshot,
     /// Certificates of authorities, by name: those in place, or those that are taken now.
     authorities: Vec<(String, Vec<Certificate>)>,
-}
-
-/// A signed certificate as it came: the one for the key, and what came with it.
-struct Signed {
-    certificate: Certificate,
-    rest: Vec<Certificate>,
 }
 
 impl<'a, 'b> Importer<'a, 'b> {
@@ -120,7 +109,7 @@ impl<'a, 'b> Importer<'a, 'b> {
             self.builder.keep(place, path, &entry.name);
         } else {
             let not_after = Some(signed.certificate.not_after());
-            let content = FileContent::Certificates(signed.chain());
+            let content = FileContent::Certificates(chain(&signed));
             self.builder.write(place, path, &entry.name, (content, PUBLIC), not_after);
         }
         self.forget_request(place, request, &entry.name);
@@ -158,7 +147,7 @@ impl<'a, 'b> Importer<'a, 'b> {
             return Ok(());
         }
         let plan = if user.certificate.content.is_some() {
-            let clients = vec![(user.name.clone(), signed.chain(), None)];
+            let clients = vec![(user.name.clone(), chain(&signed), None)];
             KubeconfigPlan::Existing { authorities: Vec::new(), clients }
         } else {
             // Only a key waits in there: the file was begun by `--csr-only`, and is finished now.
@@ -171,7 +160,7 @@ impl<'a, 'b> Importer<'a, 'b> {
                 user: wanted.user,
                 context: wanted.context,
                 authorities: existing(self.known(&entry.issuer)),
-                client: (signed.chain(), id),
+                client: (chain(&signed), id),
             }
         };
         let not_after = Some(signed.certificate.not_after());
@@ -190,37 +179,14 @@ impl<'a, 'b> Importer<'a, 'b> {
         wanted: &ResolvedLeaf,
         public_key: Result<&[u8], String>,
     ) -> Option<Signed> {
-        let words = match (readable(Some(artifact)), public_key) {
-            (Err(words), _) | (_, Err(words)) => vec![words],
-            (Ok(mut certificates), Ok(public_key)) => {
-                match certificates.iter().position(|certificate| certificate.certifies(public_key)) {
-                    None => vec!["it is for another key than the one that waits here".to_owned()],
-                    Some(position) => {
-                        let certificate = certificates.remove(position);
-                        let mut words = compare::differences(&certificate, wanted, self.builder.request.now);
-                        words.extend(self.chain_words(&certificate, &certificates, issuer));
-                        if words.is_empty() {
-                            return Some(Signed { certificate, rest: certificates });
-                        }
-                        words
-                    }
-                }
+        let issuer = Issuer { name: issuer, known: self.known(issuer) };
+        match signed::judge(artifact, wanted, public_key, issuer, self.builder.request.now) {
+            Ok(signed) => Some(signed),
+            Err(words) => {
+                self.reject(place, &artifact.path, name, words);
+                None
             }
-        };
-        self.reject(place, &artifact.path, name, words);
-        None
-    }
-
-    /// What keeps a certificate from leading to the CA in place, over what came with it if need be.
-    fn chain_words(&self, certificate: &Certificate, rest: &[Certificate], issuer: &str) -> Option<String> {
-        let known = self.known(issuer);
-        if known.is_empty() {
-            return Some(format!("the certificate of `{issuer}` is not there; put it in the folder as {issuer}.crt"));
         }
-        if compare::leads_to(certificate, rest, known, self.builder.request.now) {
-            return None;
-        }
-        Some(format!("it is not issued by `{issuer}`, but by {}", certificate.issuer().text()))
     }
 
     fn known(&self, issuer: &str) -> &[Certificate] {
@@ -228,11 +194,7 @@ impl<'a, 'b> Importer<'a, 'b> {
     }
 
     fn find_offered(&self, place: &Place, names: &[&str]) -> Option<&'b Artifact> {
-        let folders = [self.folder.join(&place.node), self.folder.to_owned()];
-        let files = folders.iter().flat_map(|folder| {
-            names.iter().flat_map(move |name| ENDINGS.iter().map(move |ending| folder.join(format!("{name}.{ending}"))))
-        });
-        files.into_iter().find_map(|path| self.offered.at(&path).filter(|artifact| !artifact.is_missing()))
+        signed::find(self.offered, &[self.folder.join(&place.node), self.folder.to_owned()], names)
     }
 
     fn forget_request(&mut self, place: &Place, path: PathBuf, name: &str) {
@@ -257,10 +219,8 @@ impl<'a, 'b> Importer<'a, 'b> {
     }
 }
 
-impl Signed {
-    /// The certificate and the intermediates that came with it.
-    fn chain(&self) -> Vec<CertificateRef> {
-        let above = self.rest.iter().filter(|certificate| !certificate.is_self_issued());
-        std::iter::once(&self.certificate).chain(above).flat_map(|one| existing(std::slice::from_ref(one))).collect()
-    }
+/// The certificate and the intermediates that came with it.
+fn chain(signed: &Signed) -> Vec<CertificateRef> {
+    let all = std::iter::once(&signed.certificate).chain(signed.intermediates());
+    all.flat_map(|one| existing(std::slice::from_ref(one))).collect()
 }

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::authority::{Standing, readable};
+use super::authority::Standing;
 use super::{Builder, PUBLIC, Place, Refusal, SECRET, Signer, below};
 use crate::pki::spec::{Leaf, ResolvedLeaf};
 use crate::plan::blueprint::{Basis, CertificatePlan, CertificateRef, FileContent, IssuerPlan, KeySource};
 use crate::plan::compare;
+use crate::plan::signed::readable;
 use crate::snapshot::{Artifact, FoundKey};
 
 /// The files of one certificate.

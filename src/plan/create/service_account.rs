@@ -1,11 +1,9 @@
 //! The key pair that signs service account tokens: a key without a certificate, shared by all nodes.
 
-use super::{Builder, Place, SECRET, below};
+use super::{Builder, Place, Remedy, SECRET, below};
 use crate::pki::spec::KeyPair;
 use crate::plan::blueprint::{FileContent, KeySource, PublicKeyRef};
 use crate::snapshot::{Artifact, FoundKey};
-
-use super::problem::Remedy;
 
 impl<'a> Builder<'a> {
     /// Plans a key pair: made when nothing is there, the public half derived from a key that is.

@@ -9,8 +9,9 @@ use time::{Duration, OffsetDateTime};
 use super::mint::Minted;
 use crate::error::Failure;
 use crate::node::{FoundState, Node, Query};
+use crate::pki::certificate::Certificate;
 use crate::pki::issue::Template;
-use crate::pki::revocation::{Revocation, Traits, manifest, matching};
+use crate::pki::revocation::{Hit, Revocation, Traits, manifest, matching};
 use crate::plan::blueprint::{Bans, CertificatePlan};
 
 /// The template as it may be signed.
@@ -44,16 +45,33 @@ pub(super) fn obey(
     }
     match matching::hit(&bans.revocations, &traits(template.not_before)) {
         None => Ok(template),
+        Some(hit) => Err(refused(&format!("{}: {} cannot be issued", plan.id, template.subject.text()), &hit).into()),
+    }
+}
+
+/// Whether a certificate that was signed elsewhere may be put in use.
+///
+/// # Errors
+/// Exit code 1 when an entry means it.
+pub(super) fn permit(plan: &CertificatePlan, certificate: &Certificate, bans: &Bans) -> anyhow::Result<()> {
+    match matching::hit(&bans.revocations, &Traits::from(certificate)) {
+        None => Ok(()),
         Some(hit) => {
-            let message = format!("{}: {} cannot be issued: {hit} means it", plan.id, template.subject.text());
-            let name = &hit.revocation.name;
-            Err(Failure::failed(message)
-                .hint(format!(
-                    "`kubepki revoke --delete {name}` takes that back; with a notBefore it would spare new ones"
-                ))
-                .into())
+            let what = format!(
+                "{}: the signed certificate {} ({}) cannot be taken",
+                plan.id,
+                certificate.subject().text(),
+                certificate.serial()
+            );
+            Err(refused(&what, &hit).into())
         }
     }
+}
+
+fn refused(what: &str, hit: &Hit<'_>) -> Failure {
+    let name = &hit.revocation.name;
+    Failure::failed(format!("{what}: {hit} means it"))
+        .hint(format!("`kubepki revoke --delete {name}` takes that back; with a notBefore it would spare new ones"))
 }
 
 /// Certificates know no fractions: the first second that is not before the moment.

@@ -9,6 +9,7 @@ use anyhow::{Context as _, anyhow};
 use rayon::prelude::*;
 
 use super::bans;
+use crate::error::Failure;
 use crate::pki::algorithm::KeyAlgorithm;
 use crate::pki::certificate::Certificate;
 use crate::pki::issue::{Issuer, Template};
@@ -62,6 +63,10 @@ pub fn mint(
 ) -> anyhow::Result<Minted> {
     let mut minted = Minted { keys: keys(&blueprint.keys, read, progress)?, ..Minted::default() };
     for plan in &blueprint.certificates {
+        if let IssuerPlan::Taken(taken) = &plan.issuer {
+            take(plan, &taken.certificate, blueprint, &mut minted)?;
+            continue;
+        }
         let mut template = template(plan, &minted)?;
         if let Some(bans) = &blueprint.bans {
             template = bans::obey(plan, template, bans, &minted)?;
@@ -75,6 +80,25 @@ pub fn mint(
         minted.certified.insert(plan.id.clone(), plan.key.clone());
     }
     Ok(minted)
+}
+
+/// A certificate that was signed elsewhere, if it may be used and is for its key. Where that key is not read, the plan has
+/// compared it with the public half, and what is written is looked at again.
+fn take(
+    plan: &CertificatePlan,
+    certificate: &Certificate,
+    blueprint: &Blueprint,
+    minted: &mut Minted,
+) -> anyhow::Result<()> {
+    if let Some(bans) = &blueprint.bans {
+        bans::permit(plan, certificate, bans)?;
+    }
+    if minted.keys.get(&plan.key).is_some_and(|key| !certificate.certifies(key.public_key())) {
+        let message = format!("{}: the signed certificate is for another key than the one that is there now", plan.id);
+        return Err(Failure::failed(message).hint("write a new signing request and have that signed").into());
+    }
+    minted.certificates.insert(plan.id.clone(), certificate.clone());
+    Ok(())
 }
 
 fn keys(
@@ -153,7 +177,7 @@ fn issue(
     minted: &Minted,
 ) -> anyhow::Result<Option<Certificate>> {
     let (certificate, key) = match &plan.issuer {
-        IssuerPlan::External => return Ok(None),
+        IssuerPlan::External | IssuerPlan::Taken(_) => return Ok(None),
         IssuerPlan::Itself => return Ok(Some(template.self_sign(minted.key(&plan.key)?)?)),
         IssuerPlan::Existing { certificate, key } => (&**certificate, minted.key(key)?),
         IssuerPlan::Planned(id) => {

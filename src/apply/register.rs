@@ -49,9 +49,11 @@ pub fn record(
             let issuer = blueprint.certificates.iter().find(|plan| plan.id == *id);
             issuer.and_then(|issuer| minted.certificate(&issuer.id).ok()).map(|issuer| issuer.key_kind().clone())
         }
+        IssuerPlan::Taken(taken) => taken.signer.clone(),
         IssuerPlan::External => None,
     };
-    Some(Issued::of(certificate, issuer_key.as_ref(), Origin::Issued, for_whom, now))
+    let origin = if matches!(plan.issuer, IssuerPlan::Taken(_)) { Origin::File } else { Origin::Issued };
+    Some(Issued::of(certificate, issuer_key.as_ref(), origin, for_whom, now))
 }
 
 fn references(content: &FileContent) -> Vec<&CertificateRef> {

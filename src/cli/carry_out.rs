@@ -196,7 +196,11 @@ impl<'a> Crew<'a> {
         target.context("a node of the plan is none of the target's")
     }
 
-    fn mint(&self, blueprint: &Blueprint, nodes: &[&dyn Node]) -> anyhow::Result<mint::Minted> {
+    /// Makes everything of a plan in memory, with a bar.
+    ///
+    /// # Errors
+    /// When a key cannot be read or made, or something would be issued that is revoked.
+    pub(super) fn mint(&self, blueprint: &Blueprint, nodes: &[&dyn Node]) -> anyhow::Result<mint::Minted> {
         let new = blueprint.new_keys();
         let bar = Progress::start(&self.session.ui, "making keys", new);
         let (begun, made) = (Instant::now(), AtomicUsize::new(0));

@@ -27,11 +27,12 @@ use crate::plan::enforcement::CLIENT_TRUST;
 use crate::plan::operation::{NodeState, Operation, ProvisioningState};
 use crate::plan::restart::arrange;
 use crate::plan::rotate::scope::{Scope, Scopes};
-use crate::plan::rotate::{self, COMMAND, Request};
+use crate::plan::rotate::{self, COMMAND, Import, Request};
 use crate::plan::rounds::{self, Setting};
 use crate::snapshot::Snapshot;
 use crate::verify;
 
+mod external;
 mod question;
 mod reconcile;
 mod sight;
@@ -42,7 +43,8 @@ use question::question;
 ///
 /// Without --only everything: all authorities, everything they signed, service-account keys, and the CA data in every
 /// kubeconfig. New certificates say what the old ones said and live as long as those did, never longer than their
-/// authority; keys are new. An authority whose key is elsewhere stays, and so does what it signed.
+/// authority; keys are new. An authority whose key is elsewhere stays, and so does what it signed, unless new certificates come
+/// from there: --csr-only writes the requests, --import-signed takes what was signed, a new authority included.
 ///
 /// On a running cluster (--cluster-file, --name) nodes change one after another: files, then restarts of the components
 /// that read them only when they start, then proof that the node is well. What all nodes share is replaced only where the
@@ -59,6 +61,8 @@ Examples:
   kubepki rotate-certs --only apiserver --add-san api.example.com
   kubepki rotate-certs --only cluster-ca --same-key     # longer life for the CA, nothing else changes
   kubepki rotate-certs --pki-dir ./pki --key-algorithm ecdsa-p384 --yes
+  kubepki rotate-certs -n prod --csr-only               # requests for authorities whose key is elsewhere; then:
+  kubepki rotate-certs -n prod --import-signed kubepki-requests-prod
   kubepki rotate-certs --abort                          # back to the state before an interrupted run")]
 pub struct RotateCertsArgs {
     #[command(flatten)]
@@ -110,6 +114,21 @@ pub struct RotateCertsArgs {
     #[arg(long, value_name = "FILE", requires = "reconcile")]
     spec: Option<PathBuf>,
 
+    /// Write signing requests for what authorities have to sign whose key is elsewhere, for the keys in use; nothing on any node
+    /// changes
+    #[arg(long, conflicts_with_all = ["import_signed", "resume", "abort", "same_key", "key_algorithm", "validity"])]
+    #[arg(conflicts_with_all = ["ca_validity", "wait_for_tokens", "no_wait", "backup_dir"])]
+    csr_only: bool,
+
+    /// Folder for the signing requests, as NODE/NAME.csr [default: kubepki-requests-CLUSTER]
+    #[arg(long, value_name = "DIR", requires = "csr_only")]
+    csr_dir: Option<PathBuf>,
+
+    /// Take what was signed elsewhere from this folder, NODE/NAME.crt, after checking key, names, usages and chain; with another
+    /// ca.crt, etcd/ca.crt or front-proxy-ca.crt in it that authority is replaced
+    #[arg(long, value_name = "DIR", conflicts_with = "abort")]
+    import_signed: Option<PathBuf>,
+
     /// Nodes changed side by side, where several can be
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     parallel: Option<u16>,
@@ -160,6 +179,9 @@ fn rotate_certs(args: &RotateCertsArgs, session: &Session) -> anyhow::Result<Exi
         let rolling = live::rolling(session, &target, &args.target, &manifests, args.parallel, letting);
         crew = crew.rolling(rolling, session.words.clone()).detached(args.no_wait);
     }
+    if args.csr_only {
+        return external::ask(args, request, &crew, session);
+    }
     if args.resume || args.abort {
         match recover(args, session, &crew, is_live.then_some(&target))? {
             Next::Ended(code) => return Ok(code),
@@ -173,17 +195,22 @@ fn rotate_certs(args: &RotateCertsArgs, session: &Session) -> anyhow::Result<Exi
             Next::Again(words) => return again(args, &words, session),
         }
     }
+    if let Some(folder) = &args.import_signed {
+        request.external = external::offered(folder)?;
+    }
     let snapshot = sight::observe(&target, session)?;
     if args.reconcile {
         request.wanted = reconcile::wanted(args.spec.as_deref(), &target, &snapshot)?;
     }
     request.reach = sight::reach(&target, &args.target.place, &snapshot)?;
     request.restarts = is_live;
-    let mut blueprint = rotate::plan(&snapshot, &request, session.now)?;
-    if is_live && rounds::are_needed(&blueprint) {
+    let mut import = rotate::import(&snapshot, &request, session.now)?;
+    if is_live && rounds::are_needed(&import.blueprint) {
         request.rounds = true;
-        blueprint = rotate::plan(&snapshot, &request, session.now)?;
+        import = rotate::import(&snapshot, &request, session.now)?;
     }
+    external::weigh(&import, session)?;
+    let Import { mut blueprint, problems, .. } = import;
     if !request.rounds {
         refuse_narrowed(&blueprint, &snapshot)?;
     }
@@ -228,7 +255,7 @@ fn rotate_certs(args: &RotateCertsArgs, session: &Session) -> anyhow::Result<Exi
     };
     if operation.provisioning_state == ProvisioningState::CertificateRotating {
         session.result(&operation)?;
-        return Ok(ExitCode::Done);
+        return external::end(&problems);
     }
     operation.unavailability_seconds = probe.map(|probe| probe.finish().unavailable.as_secs_f64());
     let after = sight::observe(&target, session).map_err(|error| {
@@ -245,7 +272,7 @@ fn rotate_certs(args: &RotateCertsArgs, session: &Session) -> anyhow::Result<Exi
     }
     session.result(&operation)?;
     if broken.is_empty() {
-        return Ok(ExitCode::Done);
+        return external::end(&problems);
     }
     let mut message = "everything was written, but not all of it is as planned".to_owned();
     for words in broken {
@@ -309,6 +336,7 @@ impl RotateCertsArgs {
             restarts: false,
             update_kubeconfigs: self.update_kubeconfigs,
             rounds: false,
+            external: rotate::External::Left,
         })
     }
 }

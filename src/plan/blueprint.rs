@@ -12,7 +12,7 @@ use super::operation::{
     FileAction, FileReport, NodeReport, NodeState, Operation, PhaseNode, PhaseReport, ProvisioningState,
 };
 use super::phase::{Phase, Step};
-use crate::pki::algorithm::KeyAlgorithm;
+use crate::pki::algorithm::{KeyAlgorithm, KeyKind};
 use crate::pki::certificate::Certificate;
 use crate::pki::crl::RevocationList;
 use crate::pki::name::Name;
@@ -151,6 +151,20 @@ pub enum IssuerPlan {
     },
     /// Somebody who holds the CA's key elsewhere: only a signing request is written.
     External,
+    /// Nobody any more: that has been done elsewhere, and this is what came back. The certificate's key need not be among the
+    /// blueprint's.
+    Taken(Box<Taken>),
+}
+
+/// A certificate that was signed elsewhere.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    /// The certificate.
+    pub certificate: Certificate,
+    /// The kind of key it was signed with, where that is known.
+    pub signer: Option<KeyKind>,
+    /// Its authority, where that is another certificate of this blueprint.
+    pub authority: Option<Id>,
 }
 
 /// The files of one node, in the order in which they are written; a key stands right before its certificate.

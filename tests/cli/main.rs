@@ -7,6 +7,7 @@ mod support;
 
 mod check_expiry;
 mod completion;
+mod external;
 mod global;
 mod list;
 mod questions;

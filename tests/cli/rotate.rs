@@ -194,7 +194,7 @@ fn a_rotation_of_nothing_for_want_of_keys_fails() {
     let before = look(&made);
     for scope in ["ca", "leaf", "ca,leaf", "etcd-server"] {
         let run = rotate(&made, &["--only", scope, "--yes"]).expect(1);
-        for word in ["managed elsewhere", "create-certs --csr-only", "--import-signed"] {
+        for word in ["managed elsewhere", "rotate-certs --csr-only", "--import-signed"] {
             assert!(run.err.contains(word), "{scope}: {word}: {}", run.err);
         }
     }

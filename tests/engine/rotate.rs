@@ -1,6 +1,7 @@
 //! Rotations as stories: a node, a wish, and what becomes of every file.
 
 mod crash;
+mod external;
 mod in_vain;
 mod laws;
 mod obstacles;

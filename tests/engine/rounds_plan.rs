@@ -2,6 +2,7 @@
 //! model of a running cluster, where everybody has to trust whom they meet after every single change, forwards and back.
 
 mod ends;
+mod external;
 mod kubelets;
 mod laws;
 mod process;

@@ -12,15 +12,15 @@ use crate::writer::{Client, Writer};
 const ROTATE: [&str; 2] = ["rotate-certs", "--yes"];
 
 /// The machines, the members, their client and the one who writes.
-struct Scene {
-    fleet: Fleet,
-    members: Members,
-    client: Client,
-    writer: Writer,
+pub struct Scene {
+    pub fleet: Fleet,
+    pub members: Members,
+    pub client: Client,
+    pub writer: Writer,
 }
 
 impl Scene {
-    fn begin(test: &str, program: &Path) -> Option<Self> {
+    pub fn begin(test: &str, program: &Path) -> Option<Self> {
         let fleet = Fleet::with_certificates(test)?;
         for name in NAMES {
             // A machine for etcd has nothing of the rest of a control plane.
@@ -40,7 +40,7 @@ impl Scene {
     }
 
     /// Copies what a client had before.
-    fn keep(&self) -> (tempfile::TempDir, PathBuf) {
+    pub fn keep(&self) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("etcd")).unwrap();
         for file in ["apiserver-etcd-client.crt", "apiserver-etcd-client.key", "etcd/ca.crt"] {

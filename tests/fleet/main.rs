@@ -11,6 +11,7 @@
 mod access;
 mod create;
 mod etcd;
+mod external;
 mod holding;
 mod judge;
 mod keeper;

@@ -7,6 +7,7 @@
 pub mod binary;
 pub mod cluster;
 pub mod crashing;
+pub mod elsewhere;
 pub mod etcd;
 pub mod kubernetes;
 pub mod made;

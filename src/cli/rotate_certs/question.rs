@@ -7,9 +7,15 @@ use crate::report::text::counted;
 /// What is replaced, on how many nodes, and what that costs.
 pub(super) fn question(blueprint: &Blueprint, restarts_itself: bool) -> String {
     let (mut authorities, mut leaves) = (Vec::new(), 0);
+    let mut keys: Vec<&str> = Vec::new();
     for plan in &blueprint.certificates {
         match &plan.basis {
-            Basis::Renewal { old, .. } if old.is_ca() => authorities.push(plan.id.as_str()),
+            // The same key certified by the old one as well is no other authority.
+            Basis::Renewal { old, .. } if old.is_ca() && keys.contains(&plan.key.as_str()) => {}
+            Basis::Renewal { old, .. } if old.is_ca() => {
+                keys.push(&plan.key);
+                authorities.push(plan.id.as_str());
+            }
             _ => leaves += 1,
         }
     }

@@ -23,7 +23,7 @@ pub(in crate::plan) const READ_ONCE: [(&str, &[&str]); 5] = [
     ("kube-apiserver", &["etcd-ca", "sa"]),
     ("kube-controller-manager", &["ca", "sa", "controller-manager.conf"]),
     ("kube-scheduler", &["scheduler.conf"]),
-    ("kubelet", &["kubelet.conf", "kubelet-client"]),
+    ("kubelet", &["kubelet.conf", "kubelet-client", "kubelet-server"]),
 ];
 
 /// The components on a node that must be restarted, in order.
@@ -192,7 +192,7 @@ fn reasons<'a>(inventory: &'a Inventory<'_>, selection: &'a Selection) -> Vec<(&
     let mut reasons: Vec<(&Left, Vec<&str>)> = Vec::new();
     for (name, fate) in authorities.chain(leaves).chain(token_keys) {
         let Fate::Left(left) = fate else { continue };
-        if matches!(left, Left::NotDue | Left::SelfSigned | Left::NeverDue | Left::AsWanted) {
+        if matches!(left, Left::NotDue | Left::SelfSigned | Left::NeverDue | Left::AsWanted | Left::NotReturned) {
             continue;
         }
         match reasons.iter_mut().find(|(known, _)| *known == left) {
@@ -224,8 +224,18 @@ pub(super) fn refuse_nothing(
 
 /// One line for everything that was asked for and left, by reason.
 pub(super) fn left_alone(inventory: &Inventory<'_>, selection: &Selection) -> Vec<String> {
+    left_alone_for(inventory, selection, &|_| true)
+}
+
+/// As [`left_alone`], for some reasons only.
+pub(super) fn left_alone_for(
+    inventory: &Inventory<'_>,
+    selection: &Selection,
+    concerns: &dyn Fn(&Left) -> bool,
+) -> Vec<String> {
     reasons(inventory, selection)
         .into_iter()
+        .filter(|(left, _)| concerns(left))
         .map(|(left, names)| {
             let advice = left.advice().map(|advice| format!("; {advice}")).unwrap_or_default();
             format!("{} left as before: {left}{advice}", names.join(", "))

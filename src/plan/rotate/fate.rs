@@ -64,12 +64,14 @@ pub(super) enum Left {
     NeverDue,
     /// It says already what it is wanted to say, and nothing else was asked for.
     AsWanted,
+    /// An external authority has to sign it, and no good signed certificate came back; what is wrong is told apart.
+    NotReturned,
 }
 
 impl Left {
     /// Whether an operator who asked for it by name has to hear of a failure.
     pub(super) fn is_failure_when_named(&self) -> bool {
-        !matches!(self, Self::NotDue | Self::NothingGained { .. } | Self::NeverDue | Self::AsWanted)
+        !matches!(self, Self::NotDue | Self::NothingGained { .. } | Self::NeverDue | Self::AsWanted | Self::NotReturned)
     }
 
     /// Whether a key or certificate that is kept elsewhere would be needed to replace it. What is due (`is_due_only`) may be a
@@ -85,7 +87,11 @@ impl Left {
     /// What to do about it, if anything.
     pub(super) fn advice(&self) -> Option<&'static str> {
         match self {
-            Self::NoAuthorityKey { .. } | Self::UnknownIssuer { .. } => Some(
+            Self::NoAuthorityKey { .. } => Some(
+                "`kubepki rotate-certs --csr-only` writes signing requests for whoever holds that key, and `--import-signed DIR` takes \
+                     the signed certificates back",
+            ),
+            Self::UnknownIssuer { .. } => Some(
                 "`kubepki create-certs --csr-only --only NAME` writes a signing request for whoever holds that key, and \
                      `--import-signed DIR` takes the signed certificate back",
             ),
@@ -99,7 +105,8 @@ impl Left {
             | Self::KubeletsOwn
             | Self::DistributionsOwn
             | Self::NeverDue
-            | Self::AsWanted => None,
+            | Self::AsWanted
+            | Self::NotReturned => None,
         }
     }
 }
@@ -121,6 +128,7 @@ impl fmt::Display for Left {
             }
             Self::NeverDue => f.write_str("service-account keys have no end"),
             Self::AsWanted => f.write_str("it says already what is wanted"),
+            Self::NotReturned => f.write_str("no good signed certificate came back for it"),
         }
     }
 }

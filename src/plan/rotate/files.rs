@@ -18,6 +18,7 @@ use super::select::Selection;
 use crate::error::Failure;
 use crate::pki::catalog::Kind;
 use crate::pki::certificate::Certificate;
+use crate::pki::chain::{self, Signature};
 use crate::pki::hex;
 use crate::plan::blueprint::{
     CertificateRef, FileContent, Id, KeyPlan, KeySource, KubeconfigPlan, NodeBlueprint, PlannedFile, PublicKeyRef,
@@ -173,22 +174,50 @@ fn substituted<'a>(
     certificates: impl Iterator<Item = &'a Certificate>,
     issuance: &Issuance,
 ) -> (Vec<CertificateRef>, bool) {
-    let mut references = Vec::new();
+    let all: Vec<&Certificate> = certificates.collect();
+    let passed = passed_links(&all, issuance);
+    let mut references: Vec<CertificateRef> = Vec::new();
     let mut done: Vec<&Id> = Vec::new();
     let mut is_changed = false;
-    for certificate in certificates {
+    for certificate in all {
         match issuance.instead.get(&certificate.fingerprint()) {
+            None if passed.contains(&certificate.der()) => {}
             None => references.push(CertificateRef::Existing(Box::new(certificate.clone()))),
             Some(id) => {
                 is_changed = true;
                 if !done.contains(&id) {
                     done.push(id);
                     references.push(CertificateRef::Planned(id.clone()));
+                    let followers = issuance.followers.get(id).into_iter().flatten();
+                    references.extend(followers.map(|one| CertificateRef::Existing(Box::new(one.clone()))));
                 }
             }
         }
     }
     (references, is_changed)
+}
+
+/// Certificates that go with one that was signed elsewhere: the intermediates of the old one, and those that come with the new
+/// one anyway.
+fn passed_links<'a>(all: &[&'a Certificate], issuance: &'a Issuance) -> Vec<&'a [u8]> {
+    let mut passed = Vec::new();
+    for certificate in all {
+        let id = issuance.instead.get(&certificate.fingerprint());
+        let Some(followers) = id.and_then(|id| issuance.followers.get(id)) else { continue };
+        passed.extend(followers.iter().map(Certificate::der));
+        let mut current = *certificate;
+        // A chain is at most as long as there are certificates.
+        for _ in 0..all.len() {
+            let links = |next: &&&Certificate| {
+                let stays = next.is_self_issued() || issuance.instead.contains_key(&next.fingerprint());
+                next.is_ca() && !stays && chain::issued(current, next) == Signature::Good
+            };
+            let Some(next) = all.iter().find(links) else { break };
+            passed.push(next.der());
+            current = next;
+        }
+    }
+    passed
 }
 
 /// The id under which the key of a combined file is read again, because the certificate beside it changes.

@@ -160,11 +160,19 @@ impl<'a> Inventory<'a> {
         }
         for leaf in &mut leaves {
             leaf.issued = match issuer(leaf.certificate, &roots, None) {
-                Issued::Unknown => successor(leaf.certificate, &authorities, &files),
+                Issued::Unknown => match successor(leaf.certificate, &authorities, &files) {
+                    Issued::Unknown => over_intermediates(leaf.certificate, &authorities, &files),
+                    known => known,
+                },
                 known => known,
             };
         }
         Self { faults: held::faults(snapshot), authorities, leaves, token_keys: token_keys(snapshot), files }
+    }
+
+    /// Whether everything lies on one node.
+    pub(super) fn is_of_one_node(&self) -> bool {
+        self.files.windows(2).all(|two| two[0].node.name == two[1].node.name)
     }
 
     /// Everything that `--only` can name.
@@ -316,6 +324,26 @@ fn successor(certificate: &Certificate, authorities: &[Authority<'_>], files: &[
     let Some((issuer, _)) = issuer else { return Issued::Unknown };
     let same_name = |authority: &Authority<'_>| authority.certificate.subject().der() == issuer.subject().der();
     authorities.iter().position(same_name).map_or(Issued::Unknown, Issued::By)
+}
+
+/// The authority, kept elsewhere, to which intermediates lead that came with `certificate` in its file. One whose key is here
+/// signs what is its own itself.
+fn over_intermediates(certificate: &Certificate, authorities: &[Authority<'_>], files: &[Held<'_>]) -> Issued {
+    let links: Vec<&Certificate> = files.iter().flat_map(certificates).filter(|candidate| candidate.is_ca()).collect();
+    let mut current = certificate;
+    // More links than there are would be a circle.
+    for _ in 0..links.len() {
+        let Some((next, Signature::Good)) = chain::find_issuer(current, links.iter().copied()) else { break };
+        let is_next = |authority: &Authority<'_>| authority.all.iter().any(|own| own.der() == next.der());
+        if let Some(at) = authorities.iter().position(is_next) {
+            return if authorities[at].has_key() { Issued::Unknown } else { Issued::By(at) };
+        }
+        if next.is_self_issued() {
+            break;
+        }
+        current = next;
+    }
+    Issued::Unknown
 }
 
 fn token_keys(snapshot: &Snapshot) -> Vec<TokenKey<'_>> {

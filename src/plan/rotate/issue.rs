@@ -18,6 +18,8 @@ use crate::pki::private_key::KeyError;
 use crate::plan::blueprint::{Basis, CertificatePlan, Id, IssuerPlan, KeyPlan, KeySource};
 use crate::snapshot::FoundKey;
 
+mod taken;
+
 /// Keys and certificates of a rotation, and what they replace.
 #[derive(Debug, Default)]
 pub(super) struct Issuance {
@@ -39,6 +41,8 @@ pub(super) struct Issuance {
     pub token_keys: HashMap<Vec<u8>, Id>,
     /// Which of the certificates are authorities'.
     pub authorities: Vec<Id>,
+    /// By the id of a certificate that was signed elsewhere, the intermediates that came with it.
+    pub followers: HashMap<Id, Vec<Certificate>>,
     periods: HashMap<usize, Period>,
     /// Every id of a key or certificate, with the certificate's position for keys as well.
     positions: HashMap<Id, usize>,
@@ -76,7 +80,10 @@ impl Issuance {
         }
         for (at, leaf) in inventory.leaves.iter().enumerate() {
             if selection.leaves[at].is_new() {
-                issuance.leaf(inventory, leaf, &selection.leaves[at], selection, request, now)?;
+                match selection.returned.leaves.get(&at) {
+                    Some(signed) => issuance.take_leaf(inventory, (leaf, signed), selection, request)?,
+                    None => issuance.leaf(inventory, leaf, &selection.leaves[at], selection, request, now)?,
+                }
             }
         }
         for (at, key) in inventory.token_keys.iter().enumerate() {
@@ -123,6 +130,10 @@ impl Issuance {
     ) -> Result<(), Failure> {
         let authority = &inventory.authorities[at];
         let id = self.unused(authority.name().to_owned());
+        if let Some(new) = selection.returned.authorities.get(&at) {
+            self.take_authority((at, id), authority, new);
+            return Ok(());
+        }
         let old = authority.certificate;
         let parent = match authority.issued {
             Issued::By(parent) => signing_authority(inventory, parent),
@@ -316,7 +327,8 @@ impl Issuance {
     }
 }
 
-fn source(home: &Home<'_>, place: &KeyPlace<'_>) -> KeySource {
+/// Where a key is read.
+pub(super) fn source(home: &Home<'_>, place: &KeyPlace<'_>) -> KeySource {
     let node = home.node.name.clone();
     match place {
         KeyPlace::File(path) => KeySource::File { node, path: path.clone() },

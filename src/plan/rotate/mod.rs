@@ -7,13 +7,16 @@
 use time::OffsetDateTime;
 
 use super::blueprint::Blueprint;
+use super::problem::Problem;
 use crate::error::Failure;
 use crate::pki::catalog::Catalog;
 use crate::snapshot::Snapshot;
 
+mod ask;
 pub(super) mod consequences;
 mod difference;
 pub mod etcd_data;
+mod external;
 mod fate;
 mod files;
 mod held;
@@ -28,7 +31,8 @@ pub mod scope;
 mod seat;
 mod select;
 
-pub use request::{Reach, Request, Wanted};
+pub use ask::ask;
+pub use request::{External, Offered, Reach, Request, Wanted};
 
 use fate::Fate;
 use inventory::{Inventory, Leaf};
@@ -38,6 +42,17 @@ use select::Selection;
 /// The command's name in plans, journals and results.
 pub const COMMAND: &str = "rotate-certs";
 
+/// A plan that takes signed certificates, and what is wrong with those that it does not take.
+#[derive(Debug)]
+pub struct Import {
+    /// What is done with the good ones, and with everything else that was asked for.
+    pub blueprint: Blueprint,
+    /// What is bad or missing.
+    pub problems: Vec<Problem>,
+    /// How many good ones there are, those in use already included.
+    pub good: usize,
+}
+
 /// Plans the rotation of what `snapshot` shows.
 ///
 /// Nothing to do is an empty blueprint. What was asked for and cannot be done, although nothing is wrong with it, is a
@@ -46,10 +61,15 @@ pub const COMMAND: &str = "rotate-certs";
 /// # Errors
 /// Exit code 3 for names that nobody has; 1 for whatever stands in the way, with node, path and a next step.
 pub fn plan(snapshot: &Snapshot, request: &Request, now: OffsetDateTime) -> Result<Blueprint, Failure> {
-    if let Some(node) = snapshot.nodes.iter().find(|node| node.error.is_some()) {
-        let reason = node.error.as_deref().unwrap_or_default();
-        return Err(Failure::failed(format!("node {}: {reason}", node.name)));
-    }
+    import(snapshot, request, now).map(|import| import.blueprint)
+}
+
+/// As [`plan`], with what is wrong with signed certificates that came back.
+///
+/// # Errors
+/// As [`plan`]; also when an authority came back and not everything that it has to sign.
+pub fn import(snapshot: &Snapshot, request: &Request, now: OffsetDateTime) -> Result<Import, Failure> {
+    refuse_unseen(snapshot)?;
     let inventory = Inventory::of(snapshot, request.update_kubeconfigs);
     let selection = Selection::of(&inventory, request, now)?;
     refuse_idle_names(&inventory, &selection, request)?;
@@ -65,7 +85,10 @@ pub fn plan(snapshot: &Snapshot, request: &Request, now: OffsetDateTime) -> Resu
     }
     let mut blueprint = Blueprint { command: COMMAND.to_owned(), nodes, ..Blueprint::default() };
     if blueprint.is_empty() {
-        consequences::refuse_nothing(&inventory, &selection, request)?;
+        let (returned, has_come) = (&selection.returned, matches!(request.external, External::Offered(_)));
+        if !(has_come && (returned.known > 0 || !returned.problems.is_empty())) {
+            consequences::refuse_nothing(&inventory, &selection, request)?;
+        }
     } else {
         blueprint.next_steps = consequences::next_steps(&inventory, &selection, &issuance, request, &blueprint.nodes);
     }
@@ -78,7 +101,17 @@ pub fn plan(snapshot: &Snapshot, request: &Request, now: OffsetDateTime) -> Resu
     blueprint.keys = issuance.keys;
     blueprint.certificates = issuance.certificates;
     blueprint.differences = issuance.differences;
-    Ok(blueprint)
+    let returned = selection.returned;
+    let good = returned.leaves.len() + returned.authorities.len() + returned.known;
+    let problems = returned.problems.into_iter().map(|(_, problem)| problem).collect();
+    Ok(Import { blueprint, problems, good })
+}
+
+fn refuse_unseen(snapshot: &Snapshot) -> Result<(), Failure> {
+    match snapshot.nodes.iter().find_map(|node| Some((node, node.error.as_deref()?))) {
+        None => Ok(()),
+        Some((node, reason)) => Err(Failure::failed(format!("node {}: {reason}", node.name))),
+    }
 }
 
 /// Refuses names for server certificates where they would be lost: on certificates that were named and are no server's, and

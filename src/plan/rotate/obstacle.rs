@@ -9,6 +9,7 @@ use super::scope::{Candidate, Class, Scopes};
 use crate::error::Failure;
 use crate::pki::catalog::Kind;
 use crate::pki::private_key::KeyError;
+use crate::plan::problem::Problem;
 
 /// Refuses when a file that the rotation is about cannot be read.
 pub(super) fn unreadable(inventory: &Inventory<'_>, only: &Scopes) -> Result<(), Failure> {
@@ -126,6 +127,50 @@ pub(super) fn shared_key(one: &Leaf<'_>, other: &Leaf<'_>) -> Failure {
     let path = other.homes.first().map(|home| home.place().display().to_string()).unwrap_or_default();
     Failure::failed(format!("`{}` has the same private key as {path}, which cannot be issued again here", one.name()))
         .hint("--same-key keeps the key")
+}
+
+/// A request cannot be signed, because the key of a leaf is not as expected.
+pub(super) fn key_to_ask_with(leaf: &Leaf<'_>) -> Failure {
+    let way_out =
+        format!("`kubepki create-certs --csr-only --force --only {}` makes a new pair and its request", leaf.name());
+    let failure = match (leaf.homes.first(), leaf.key()) {
+        (Some(home), KeyFound::Foreign(place)) => foreign(home, place),
+        (Some(home), KeyFound::Broken(place, error)) => {
+            Failure::failed(format!("node {}: {}: {error}", home.node.name, key_path(home, place)))
+        }
+        _ => Failure::failed(format!("`{}`: its private key is not here", leaf.name())),
+    };
+    failure.hint(way_out)
+}
+
+/// Authorities that could only be replaced in part.
+pub(super) fn half(names: &[&str], problems: &[&Problem]) -> Failure {
+    let mut message = format!(
+        "`{}` cannot be replaced, because not everything that it has to sign came back as wanted:",
+        names.join("`, `")
+    );
+    for problem in problems {
+        message.push_str("\n  ");
+        message.push_str(&problem.to_string());
+    }
+    let mut hints: Vec<String> = Vec::new();
+    for hint in problems.iter().map(|problem| problem.hint()) {
+        if !hints.contains(&hint) {
+            hints.push(hint);
+        }
+    }
+    Failure::failed(message).hint(hints.join("; "))
+}
+
+/// An authority whose key is here, below one that is replaced elsewhere.
+pub(super) fn foreign_parent(authority: &Authority<'_>, parent: &Authority<'_>) -> Failure {
+    let path = authority.homes.first().map(|home| home.place().display().to_string()).unwrap_or_default();
+    Failure::failed(format!(
+        "{path}: the authority `{}` was signed by `{}`, which is replaced by one whose key is not here",
+        authority.name(),
+        parent.name()
+    ))
+    .hint("replace it first, or have it signed by the new authority and put it in place yourself")
 }
 
 fn foreign(home: &Home<'_>, place: &KeyPlace<'_>) -> Failure {

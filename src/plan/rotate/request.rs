@@ -1,11 +1,14 @@
 //! What the operator wants of a rotation, as values.
 
+use std::path::PathBuf;
+
 use super::scope::Scopes;
 use crate::pki::algorithm::KeyAlgorithm;
 use crate::pki::lifetime::{Lifetime, Threshold};
 use crate::pki::name::Name;
 use crate::pki::san::San;
 use crate::pki::usage::ExtendedKeyUsage;
+use crate::snapshot::NodeSnapshot;
 
 /// Wishes for one rotation.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +44,29 @@ pub struct Request {
     /// Whether the operation goes through the rounds of [`crate::plan::rounds`], which look after the cluster's own copies
     /// of authorities and after old tokens.
     pub rounds: bool,
+    /// What becomes of that which authorities have to sign whose key is elsewhere.
+    pub external: External,
+}
+
+/// What becomes of that which authorities have to sign whose key is elsewhere.
+#[derive(Debug, Clone, Default)]
+pub enum External {
+    /// It stays as it is.
+    #[default]
+    Left,
+    /// Signing requests are written for it, and nothing else happens (`--csr-only`).
+    Asked,
+    /// Signed certificates came back (`--import-signed`).
+    Offered(Box<Offered>),
+}
+
+/// A folder of signed certificates.
+#[derive(Debug, Clone)]
+pub struct Offered {
+    /// Its absolute path on the machine that runs kubepki.
+    pub folder: PathBuf,
+    /// What lies in it.
+    pub found: NodeSnapshot,
 }
 
 /// What a spec says about one certificate.

@@ -8,15 +8,17 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
 use super::difference;
+use super::external::Returned;
 use super::fate::{Fate, Left};
 use super::inventory::{Authority, Home, Inventory, Issued, KeyFound, Leaf};
 use super::obstacle;
 use super::period::Period;
-use super::request::Request;
+use super::request::{External, Request};
 use super::scope::{Candidate, Class, Scopes};
 use crate::error::Failure;
 use crate::pki::catalog::Keeper;
 use crate::pki::certificate::Certificate;
+use crate::plan::signed::Issuer;
 
 /// The fate of everything in an inventory, in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub(super) struct Selection {
     pub leaves: Vec<Fate>,
     /// Of the token keys.
     pub token_keys: Vec<Fate>,
+    /// What was signed elsewhere and came back.
+    pub returned: Returned,
 }
 
 impl Selection {
@@ -47,15 +51,17 @@ impl Selection {
             authorities: vec![Fate::Untouched; inventory.authorities.len()],
             leaves: vec![Fate::Untouched; inventory.leaves.len()],
             token_keys: Vec::new(),
+            returned: Returned::of(inventory, request, now),
         };
         for at in 0..inventory.authorities.len() {
-            selection.authorities[at] = authority_fate(inventory, at, request, now)?;
+            selection.authorities[at] = authority_fate(inventory, at, &selection.returned, request, now)?;
         }
         // A chain of authorities is followed from its top down.
         for _ in 0..inventory.authorities.len() {
             for (at, authority) in inventory.authorities.iter().enumerate() {
                 let parent_is_new = selection.signer(authority.issued).is_some_and(Fate::has_new_key);
                 if parent_is_new && !selection.authorities[at].is_new() && authority.has_key() {
+                    selection.refuse_foreign_parent(inventory, authority)?;
                     obstacle::authority_key(authority)?;
                     selection.authorities[at] = Fate::New { same_key: true };
                 }
@@ -69,6 +75,7 @@ impl Selection {
         for at in 0..inventory.leaves.len() {
             selection.leaves[at] = selection.leaf(inventory, at, request, now)?;
         }
+        selection.refuse_half(inventory)?;
         selection.follow_shared_keys(inventory)?;
         selection.token_keys = inventory
             .token_keys
@@ -76,6 +83,7 @@ impl Selection {
             .map(|key| {
                 Ok(match only.contain(key.candidate()) {
                     false => Fate::Untouched,
+                    true if matches!(request.external, External::Asked) => Fate::Untouched,
                     true if request.due.is_some() => Fate::Left(Left::NeverDue),
                     true if request.same_key => Fate::Untouched,
                     true if key.private.is_none() => Fate::Left(Left::NoKey { has_place: false }),
@@ -111,15 +119,19 @@ impl Selection {
     }
 
     fn leaf(
-        &self,
+        &mut self,
         inventory: &Inventory<'_>,
         at: usize,
         request: &Request,
         now: OffsetDateTime,
     ) -> Result<Fate, Failure> {
         let leaf = &inventory.leaves[at];
+        let elsewhere = authority_elsewhere(inventory, leaf, request);
         let is_named = leaf.candidates().any(|candidate| request.only.name(candidate));
-        let is_asked_for = leaf.candidates().any(|candidate| request.only.contain(candidate));
+        // Whoever names an authority means what it signed as well; that one has its certificate made elsewhere.
+        let of_selected = |by: usize| inventory.authorities[by].candidates().any(|it| request.only.contain(it));
+        let is_asked_for =
+            leaf.candidates().any(|candidate| request.only.contain(candidate)) || elsewhere.is_some_and(of_selected);
         let follows = self.must_follow(leaf);
         if !follows && !is_asked_for {
             return Ok(Fate::Untouched);
@@ -131,11 +143,19 @@ impl Selection {
             return Ok(Fate::Left(Left::AsWanted));
         }
         match leaf.homes.first().map(|home| home.keeper) {
+            // Where nobody in the cluster signs, the kubelet asks in vain.
+            Some(Keeper::Kubelet) if elsewhere.is_some() => {}
             Some(Keeper::Kubelet) if !is_named && (!follows || is_serving_request(leaf) && !request.rounds) => {
                 return Ok(Fate::Left(Left::KubeletsOwn));
             }
             Some(Keeper::Distribution) if !is_named => return Ok(Fate::Left(Left::DistributionsOwn)),
             _ => {}
+        }
+        if let Some(by) = elsewhere {
+            return self.signed_elsewhere(inventory, (at, by), follows, request, now);
+        }
+        if matches!(request.external, External::Asked) {
+            return Ok(Fate::Untouched);
         }
         let issuer = match leaf.issued {
             Issued::Itself if is_named => None,
@@ -173,6 +193,65 @@ impl Selection {
         }
         obstacle::leaf_key(leaf, is_named, same_key)?;
         Ok(Fate::New { same_key })
+    }
+
+    /// A leaf of an authority whose key is elsewhere: what comes back is taken, or a request goes out.
+    fn signed_elsewhere(
+        &mut self,
+        inventory: &Inventory<'_>,
+        (at, by): (usize, usize),
+        follows: bool,
+        request: &Request,
+        now: OffsetDateTime,
+    ) -> Result<Fate, Failure> {
+        let (leaf, authority) = (&inventory.leaves[at], &inventory.authorities[by]);
+        let name = authority.name().to_owned();
+        // Its key may be there after all.
+        if let Some(failure) = obstacle::unreadable_authority(inventory, &Left::NoAuthorityKey { authority: name }) {
+            return Err(failure);
+        }
+        if leaf.key().place().is_none() {
+            return Ok(Fate::Left(Left::NoKey { has_place: false }));
+        }
+        let External::Offered(offered) = &request.external else {
+            return match leaf.key() {
+                KeyFound::Matching(_) => Ok(Fate::New { same_key: true }),
+                KeyFound::Missing(_) => Ok(Fate::Left(Left::NoKey { has_place: true })),
+                KeyFound::Foreign(_) | KeyFound::Broken(..) => Err(obstacle::key_to_ask_with(leaf)),
+            };
+        };
+        if !follows {
+            self.refuse_ended_above(inventory, leaf.issued, leaf.name(), now)?;
+        }
+        let old = authority.all.iter().map(|certificate| (*certificate).clone());
+        let known: Vec<Certificate> = match self.returned.authorities.get(&by).filter(|_| self.authorities[by].is_new())
+        {
+            Some(new) if new.has_new_key => vec![new.certificate.clone()],
+            Some(new) => old.chain([new.certificate.clone()]).collect(),
+            None => old.collect(),
+        };
+        let issuer = Issuer { name: authority.name(), known: &known };
+        self.returned.leaf(inventory, at, (issuer, follows.then_some(by)), (request, offered), now)
+    }
+
+    /// Refuses to replace an authority by one that came back when not all that has to follow came back as well.
+    fn refuse_half(&self, inventory: &Inventory<'_>) -> Result<(), Failure> {
+        let prevents = |by: &Option<usize>| by.is_some_and(|by| self.authorities[by].is_new());
+        let problems = self.returned.problems.iter().filter(|(by, _)| prevents(by));
+        let (by, problems): (Vec<_>, Vec<_>) = problems.map(|(by, problem)| (*by, problem)).unzip();
+        let mut names: Vec<&str> = by.into_iter().flatten().map(|by| inventory.authorities[by].name()).collect();
+        names.dedup();
+        if problems.is_empty() { Ok(()) } else { Err(obstacle::half(&names, &problems)) }
+    }
+
+    /// Refuses to leave an authority behind whose parent is replaced elsewhere.
+    fn refuse_foreign_parent(&self, inventory: &Inventory<'_>, authority: &Authority<'_>) -> Result<(), Failure> {
+        match authority.issued {
+            Issued::By(parent) if self.returned.authorities.contains_key(&parent) => {
+                Err(obstacle::foreign_parent(authority, &inventory.authorities[parent]))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Refuses to issue `name` when its authority, or one above that, has ended and is not replaced itself: the new certificate
@@ -273,6 +352,7 @@ impl Selection {
 fn authority_fate(
     inventory: &Inventory<'_>,
     at: usize,
+    returned: &Returned,
     request: &Request,
     now: OffsetDateTime,
 ) -> Result<Fate, Failure> {
@@ -284,7 +364,14 @@ fn authority_fate(
         return Ok(Fate::Left(left));
     }
     if !authority.has_key() {
-        return Ok(Fate::Left(Left::NoAuthorityKey { authority: authority.name().to_owned() }));
+        return Ok(match (&request.external, returned.authorities.get(&at)) {
+            (External::Left, _) => Fate::Left(Left::NoAuthorityKey { authority: authority.name().to_owned() }),
+            (_, Some(new)) => Fate::New { same_key: !new.has_new_key },
+            (_, None) => Fate::Untouched,
+        });
+    }
+    if matches!(request.external, External::Asked) {
+        return Ok(Fate::Untouched);
     }
     obstacle::authority_key(authority)?;
     match authority.issued {
@@ -334,6 +421,16 @@ pub(super) fn signing_authority(inventory: &Inventory<'_>, by: usize) -> Option<
         .authorities
         .iter()
         .position(|other| other.has_key() && other.certificate.subject().der() == issuer.certificate.subject().der())
+}
+
+/// The authority that signs `leaf` and has its key elsewhere, where that is not simply left as it is.
+pub(super) fn authority_elsewhere(inventory: &Inventory<'_>, leaf: &Leaf<'_>, request: &Request) -> Option<usize> {
+    match leaf.issued {
+        Issued::By(by) if !matches!(request.external, External::Left) => {
+            signing_authority(inventory, by).is_none().then_some(by)
+        }
+        _ => None,
+    }
 }
 
 /// A serving certificate that the kubelet got by a signing request: the kubelet asks for another when it is told to.

@@ -116,7 +116,8 @@ pub(super) fn place(slots: &mut Slots, file: &PlannedFile, shared: &Shared<'_>, 
             let at_worker = role == Role::Worker && renewed.cluster && file.name == "ca";
             let slot = if at_worker { Slot::Kubelet } else { Slot::TrustBundles };
             slots.put(slot, holding(FileContent::Certificates(shared.both(references, First::Old))));
-            if role == Role::ControlPlane && has_own_key(&file.name) {
+            let is_kept_elsewhere = shared.first_authority(references).is_some_and(|authority| authority.is_taken);
+            if role == Role::ControlPlane && has_own_key(&file.name) && !is_kept_elsewhere {
                 slots.put(Slot::IssueAll, holding(FileContent::Certificates(shared.both(references, First::New))));
             }
             slots.put(Slot::DropFiles, file.clone());

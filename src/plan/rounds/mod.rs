@@ -60,6 +60,8 @@ struct Authority {
     key: Id,
     /// The old certificate.
     old: Certificate,
+    /// Whether the new one was signed elsewhere, so that its key is not here, and neither is the old one.
+    is_taken: bool,
 }
 
 /// Whether a plan replaces something that all nodes share: an authority by one with another key, or service-account keys.
@@ -237,15 +239,17 @@ impl Renewed {
 fn authorities(blueprint: &Blueprint) -> Vec<Authority> {
     let is_new =
         |key: &Id| blueprint.keys.iter().any(|plan| plan.id == *key && matches!(plan.source, KeySource::New(_)));
-    let plans = blueprint.certificates.iter().filter(|plan| is_new(&plan.key));
-    plans
-        .filter_map(|plan| match &plan.basis {
-            Basis::Renewal { old, .. } if old.is_ca() => {
-                Some(Authority { id: plan.id.clone(), key: plan.key.clone(), old: (**old).clone() })
-            }
-            _ => None,
-        })
-        .collect()
+    let of = |plan: &CertificatePlan| {
+        let Basis::Renewal { old, .. } = &plan.basis else { return None };
+        let has_new_key = match &plan.issuer {
+            IssuerPlan::Taken(taken) => !old.certifies(taken.certificate.public_key()),
+            _ => is_new(&plan.key),
+        };
+        let is_taken = matches!(plan.issuer, IssuerPlan::Taken(_));
+        let (id, key, old) = (plan.id.clone(), plan.key.clone(), (**old).clone());
+        (old.is_ca() && has_new_key).then_some(Authority { id, key, old, is_taken })
+    };
+    blueprint.certificates.iter().filter_map(of).collect()
 }
 
 /// New keys that certify nothing.
@@ -276,36 +280,59 @@ fn read_old_keys(blueprint: &mut Blueprint, authorities: &[Authority]) -> BTreeM
 
 /// By the id of an API server's certificate, a certificate of its authority's new key by the old one: whoever still trusts
 /// only the old one follows it to what the new one signed. It has an authority key identifier although subject and issuer
-/// are the same, which OpenSSL needs.
+/// are the same, which OpenSSL needs. Where neither key is here, it has to have come along.
 fn cross_certificates(
     blueprint: &mut Blueprint,
     authorities: &[Authority],
     old_keys: &BTreeMap<Id, Id>,
 ) -> BTreeMap<Id, Id> {
     let mut crosses: BTreeMap<Id, Id> = BTreeMap::new();
-    let mut plans = Vec::new();
+    let (mut plans, mut warnings) = (Vec::new(), Vec::new());
     for authority in authorities {
-        let Some(old_key) = old_keys.get(&authority.id) else { continue };
         let Some(new) = blueprint.certificates.iter().find(|plan| plan.id == authority.id) else { continue };
-        let is_its = |plan: &&CertificatePlan| matches!(&plan.issuer, IssuerPlan::Planned(id) if *id == authority.id);
+        let is_its = |plan: &&CertificatePlan| match &plan.issuer {
+            IssuerPlan::Planned(id) => *id == authority.id,
+            IssuerPlan::Taken(taken) => taken.authority.as_ref() == Some(&authority.id),
+            _ => false,
+        };
         let servers = blueprint.certificates.iter().filter(is_its).filter(|plan| is_api_server(blueprint, &plan.id));
         let servers: Vec<Id> = servers.map(|plan| plan.id.clone()).collect();
         if servers.is_empty() || authority.old.not_after() <= new.not_before {
             continue;
         }
-        let id = format!("{} (cross)", authority.id);
-        plans.push(CertificatePlan {
-            id: id.clone(),
-            key: authority.key.clone(),
-            basis: new.basis.clone(),
-            issuer: IssuerPlan::Existing { certificate: Box::new(authority.old.clone()), key: old_key.clone() },
-            not_before: new.not_before,
-            not_after: new.not_after.min(authority.old.not_after()),
-        });
+        let id = cross_id(&authority.id);
+        let is_there = blueprint.certificates.iter().any(|plan| plan.id == id);
+        match old_keys.get(&authority.id) {
+            _ if is_there => {}
+            None if authority.is_taken => {
+                warnings.push(format!(
+                    "no certificate of the new `{0}` by the old one came along ({0}-cross.crt): whoever trusts the old one alone, \
+                     as kubeconfigs elsewhere and pods that read their CA only when they start, is cut off in the round that issues \
+                     from the new",
+                    authority.id
+                ));
+                continue;
+            }
+            None => continue,
+            Some(old_key) => plans.push(CertificatePlan {
+                id: id.clone(),
+                key: authority.key.clone(),
+                basis: new.basis.clone(),
+                issuer: IssuerPlan::Existing { certificate: Box::new(authority.old.clone()), key: old_key.clone() },
+                not_before: new.not_before,
+                not_after: new.not_after.min(authority.old.not_after()),
+            }),
+        }
         crosses.extend(servers.into_iter().map(|server| (server, id.clone())));
     }
     blueprint.certificates.extend(plans);
+    blueprint.warnings.extend(warnings);
     crosses
+}
+
+/// The id of the certificate of an authority's new key by its old one.
+pub(in crate::plan) fn cross_id(authority: &str) -> Id {
+    format!("{authority} (cross)")
 }
 
 /// Whether a certificate is what an API server serves.

@@ -69,6 +69,17 @@ pub(super) fn split(
         }
         let folder = own_folder(path).join("signing");
         let (certificate, key) = (folder.join("ca.crt"), folder.join("ca.key"));
+        if authority.is_taken {
+            return Err(Failure::failed(format!(
+                "node {}: kube-controller-manager signs with {}, which is replaced by a CA whose key is not here",
+                pods.node(),
+                path.display()
+            ))
+            .hint(format!(
+                "take {CERTIFICATE} and {KEY} out of its manifest, as kubeadm does where the CA's key is elsewhere, or give it a \
+                 signer of its own"
+            )));
+        }
         let Some(old_key) = old_keys.get(&authority.id) else {
             return Err(Failure::failed(format!(
                 "node {}: the key of {} is not where kube-controller-manager finds it",

@@ -26,7 +26,7 @@ fn external() -> Cluster {
 #[test]
 fn a_rotation_of_nothing_for_want_of_keys_fails_and_says_who_can_help() {
     let cluster = external();
-    let way_out = ["managed elsewhere", "create-certs --csr-only", "--import-signed"];
+    let way_out = ["managed elsewhere", "rotate-certs --csr-only", "--import-signed"];
     for words in [&["ca"][..], &["leaf"], &["ca", "leaf"], &["etcd-ca"], &["apiserver"]] {
         says(&refused(&cluster, &only(words), ExitCode::Failed), &way_out);
     }

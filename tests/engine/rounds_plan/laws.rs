@@ -166,10 +166,12 @@ impl Laws {
                 must(believes(manager.holds("--root-ca-file"), serving, As::Server), &|| {
                     format!("the CA that {name} publishes does not cover the API server of {at}")
                 });
-                let signer = manager.holds("--cluster-signing-cert-file").chain[0].fingerprint();
+                let signer =
+                    manager.may_hold("--cluster-signing-cert-file").map(|signer| signer.chain[0].fingerprint());
                 // Where trust is narrowed to single certificates, new ones of the old CA are refused: that is what it is for.
                 let is_narrowed = clients.roots.iter().any(|root| !root.is_ca());
-                must(is_narrowed || clients.roots.iter().any(|root| root.fingerprint() == signer), &|| {
+                let is_believed = |signer| clients.roots.iter().any(|root| root.fingerprint() == signer);
+                must(is_narrowed || signer.is_none_or(is_believed), &|| {
                     format!("the API server of {at} does not believe what the controller manager of {name} signs")
                 });
                 must(manager.signers(&other.disk).is_none_or(|count| count == 1), &|| {

@@ -77,6 +77,9 @@ impl Process {
             };
         }
         for (certificate, key) in reads.pairs {
+            if process.signs_nothing(certificate) {
+                continue;
+            }
             for flag in [certificate, key] {
                 process.file(flag, disk).ok_or_else(|| Fault::Missing(process.path(flag).to_owned()))?;
             }
@@ -99,7 +102,9 @@ impl Process {
     /// Looks at the files that it watches.
     pub(super) fn notice(&mut self, disk: &Disk) {
         for (certificate, key) in reads(self.component).pairs {
-            self.reload(certificate, key, disk);
+            if !self.signs_nothing(certificate) {
+                self.reload(certificate, key, disk);
+            }
         }
     }
 
@@ -111,10 +116,15 @@ impl Process {
         }
     }
 
+    /// Whether that is the flag of a signer, and there is none: kubeadm leaves it empty where the CA's key is elsewhere.
+    fn signs_nothing(&self, flag: &str) -> bool {
+        flag.starts_with("--cluster-signing-") && self.manifest.flag(flag).is_none_or(str::is_empty)
+    }
+
     /// How many certificates are in the file with which it signs, where it does. When the file goes it keeps the one it has.
     pub(super) fn signers(&self, disk: &Disk) -> Option<usize> {
         let signs = self.component == "kube-controller-manager";
-        if !signs {
+        if !signs || self.signs_nothing("--cluster-signing-cert-file") {
             return None;
         }
         Some(self.file("--cluster-signing-cert-file", disk)?.chain.len())

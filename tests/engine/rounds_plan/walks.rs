@@ -143,20 +143,30 @@ fn restless(script: &Script, laws: &Laws, seed: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// The whole story of one rotation; `about` are the files that it replaces.
-fn tell(members: &Members, request: &Request, about: &[&str]) {
-    let script = Script::of(members, request);
-    let laws = Laws::between(&script.first, &script.last);
-    let places = forward(&script, &laws).unwrap_or_else(|wrong| panic!("{wrong}"));
-    assert!(laws.asked() > 1000, "{} questions of trust", laws.asked());
-    backward(&script, &laws, places).unwrap_or_else(|wrong| panic!("{wrong}"));
-    for seed in 1..=2 {
-        restless(&script, &laws, seed).unwrap_or_else(|wrong| panic!("{wrong}"));
-    }
-    ends::check(&script, about);
+/// Walks through one rotation in every way there is.
+pub(super) fn walk(members: &Members, request: &Request) -> Script {
+    try_walk(members, request).unwrap_or_else(|wrong| panic!("{wrong}"))
 }
 
-const CLUSTER: &[&str] = &[
+/// As [`walk`], or what is wrong.
+pub(super) fn try_walk(members: &Members, request: &Request) -> Result<Script, String> {
+    let script = Script::of(members, request);
+    let laws = Laws::between(&script.first, &script.last);
+    let places = forward(&script, &laws)?;
+    assert!(laws.asked() > 1000, "{} questions of trust", laws.asked());
+    backward(&script, &laws, places)?;
+    for seed in 1..=2 {
+        restless(&script, &laws, seed)?;
+    }
+    Ok(script)
+}
+
+/// The whole story of one rotation; `about` are the files that it replaces.
+fn tell(members: &Members, request: &Request, about: &[&str]) {
+    ends::check(&walk(members, request), about);
+}
+
+pub(super) const CLUSTER: &[&str] = &[
     "/pki/ca.",
     "/pki/apiserver.",
     "/pki/apiserver-kubelet-client.",
@@ -169,9 +179,9 @@ const CLUSTER: &[&str] = &[
     "/kubelet-server-",
 ];
 const TRUST: &[&str] = &["/pki/kubepki/client-trust.crt"];
-const ETCD: &[&str] = &["/pki/etcd/", "/pki/apiserver-etcd-client."];
-const FRONT_PROXY: &[&str] = &["/pki/front-proxy-"];
-const TOKENS: &[&str] = &["/pki/sa."];
+pub(super) const ETCD: &[&str] = &["/pki/etcd/", "/pki/apiserver-etcd-client."];
+pub(super) const FRONT_PROXY: &[&str] = &["/pki/front-proxy-"];
+pub(super) const TOKENS: &[&str] = &["/pki/sa."];
 
 fn everything() -> Vec<&'static str> {
     [CLUSTER, ETCD, FRONT_PROXY, TOKENS].concat()

@@ -1,5 +1,7 @@
 //! After the round of issuing: what running components serve, sign and sign with comes from the new authorities and keys.
 
+use time::OffsetDateTime;
+
 use super::material::{At, Exchange, changes_in};
 use super::round::{LIMITS, Round, Seat, on_disk};
 use crate::apply::mint::passing_key;
@@ -12,11 +14,11 @@ use crate::live::signing::{State, Wanted};
 use crate::live::tokens::signed_with;
 use crate::pki::algorithm::KeyAlgorithm;
 use crate::pki::certificate::Certificate;
-use crate::pki::chain::{Signature, issued};
 use crate::pki::csr;
 use crate::pki::issue::Template;
 use crate::pki::name::Name;
 use crate::pki::usage::ExtendedKeyUsage;
+use crate::plan::compare::leads_to;
 use crate::plan::phase::Phase;
 
 /// Whom the throw-away certificate is for: nobody has rights under this name.
@@ -40,7 +42,7 @@ pub(super) fn prove(round: &Round<'_>) -> anyhow::Result<()> {
         let new = cluster.coming_certificates();
         for seat in round.servers().filter(|seat| is_changed(round, seat, "apiserver.crt")) {
             round.wait(seat.name(), "kube-apiserver serves a certificate of the new CA", || {
-                is_of(&seat.api()?.served().map_err(|error| error.to_string())?, &new)
+                is_of(&seat.api()?.served().map_err(|error| error.to_string())?, &new, round.session.by_now())
             })?;
         }
     }
@@ -75,14 +77,15 @@ fn member_serves(round: &Round<'_>, seat: &Seat<'_>, etcd: &Exchange) -> Result<
         .trusting(on_disk(seat.node, "etcd/ca.crt"));
     round.session.ui.debug(&format!("{}: asking etcd at {endpoint} what it serves", seat.name()));
     let member = Etcd::new(&*seat.node.node, endpoint.clone(), &client, LIMITS)?;
-    is_of(&member.served().map_err(|error| error.to_string())?, &etcd.coming_certificates())
+    is_of(&member.served().map_err(|error| error.to_string())?, &etcd.coming_certificates(), round.session.by_now())
 }
 
-/// Whether the first of the certificates shown is signed by one of `authorities`.
-fn is_of(shown: &[Vec<u8>], authorities: &[Certificate]) -> Result<(), String> {
-    let leaf = shown.first().ok_or("it shows no certificate")?;
+/// Whether the first of the certificates shown is one of `authorities`', over intermediates that are shown with it if need be.
+fn is_of(shown: &[Vec<u8>], authorities: &[Certificate], now: OffsetDateTime) -> Result<(), String> {
+    let (leaf, rest) = shown.split_first().ok_or("it shows no certificate")?;
     let leaf = Certificate::from_der(leaf)?;
-    if authorities.iter().any(|authority| issued(&leaf, authority) == Signature::Good) {
+    let rest: Vec<Certificate> = rest.iter().filter_map(|der| Certificate::from_der(der).ok()).collect();
+    if leads_to(&leaf, &rest, authorities, now) {
         return Ok(());
     }
     Err(format!("the certificate with serial number {} is not signed by it", leaf.serial()))
@@ -100,11 +103,11 @@ fn signs(round: &Round<'_>, cluster: &Exchange) -> anyhow::Result<()> {
     let template = Template::leaf(subject, &[ExtendedKeyUsage::ClientAuth], &[], key.public_key(), (now, now));
     let request = csr::request(&template, &key)?;
     let new = cluster.coming_certificates();
-    round.anywhere("kube-controller-manager signs requests with the new CA", &|api| sign(api, &request, &new))
+    round.anywhere("kube-controller-manager signs requests with the new CA", &|api| sign(api, &request, &new, now))
 }
 
 /// One attempt: a request of this name is made, approved, awaited and taken away.
-fn sign(api: &ApiServer<'_>, request: &str, new: &[Certificate]) -> Result<(), String> {
+fn sign(api: &ApiServer<'_>, request: &str, new: &[Certificate], now: OffsetDateTime) -> Result<(), String> {
     const NAME: &str = "kubepki-probe";
     let words = |error: NoAnswer| error.to_string();
     let found = match api.signing_request(NAME) {
@@ -138,7 +141,7 @@ fn sign(api: &ApiServer<'_>, request: &str, new: &[Certificate]) -> Result<(), S
         State::Issued(pem) => {
             // Whatever it is, the next attempt begins anew.
             api.delete_signing_request(NAME).map_err(words)?;
-            is_of(&certificates(&pem), new)
+            is_of(&certificates(&pem), new, now)
         }
         State::Denied(reason) | State::Failed(reason) => {
             api.delete_signing_request(NAME).map_err(words)?;

@@ -1,11 +1,14 @@
 //! How an operation looks to people: its files node by node, then where it stands and what to do now.
 
+use std::path::Path;
+
 use time::OffsetDateTime;
 
 use super::table::{Cell, Table, Tone, View};
 use super::text::counted;
 use super::{Report, time_text, value_of};
 use crate::plan::operation::{FileAction, FileReport, NodeReport, NodeState, Operation, ProvisioningState};
+use crate::plan::rotate::COMMAND;
 
 impl Report for Operation {
     fn to_value(&self) -> anyhow::Result<serde_json::Value> {
@@ -82,6 +85,12 @@ impl Operation {
         }
     }
 
+    /// Whether it is about signing requests that a rotation writes where it runs.
+    fn are_requests(&self) -> bool {
+        let mut files = self.nodes.iter().flat_map(|node| &node.files);
+        self.command == COMMAND && files.all(|file| Path::new(&file.path).extension().is_some_and(|it| it == "csr"))
+    }
+
     /// One line: where the operation stands and how many files on how many nodes it is about.
     fn summary(&self) -> Cell {
         let files = self.nodes.iter().flat_map(|node| &node.files);
@@ -90,6 +99,16 @@ impl Operation {
         let nodes = counted(self.nodes.iter().filter(touched).count(), "node");
         let amount = format!("{} on {nodes}", counted(changes, "file"));
         let command = &self.command;
+        if changes > 0 && self.are_requests() {
+            let amount = format!("{} for {nodes}", counted(changes, "signing request"));
+            match self.provisioning_state {
+                ProvisioningState::Planned => return format!("{command}: would write {amount}").into(),
+                ProvisioningState::Succeeded => {
+                    return Cell::toned(format!("{command}: wrote {amount}; nothing on them was changed"), Tone::Good);
+                }
+                _ => {}
+            }
+        }
         match self.provisioning_state {
             ProvisioningState::Planned if changes == 0 => Cell::from(format!("{command}: nothing to change")),
             ProvisioningState::Planned => format!("{command}: would change {amount}; nothing was changed").into(),

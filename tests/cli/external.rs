@@ -161,6 +161,8 @@ fn requests_go_out_without_keys_and_what_openssl_signed_is_taken() {
     let plan = external.rotate(&["--csr-only", "--what-if", "-o", "json"]).expect(0).json();
     assert_eq!(plan["provisioningState"], "Planned");
     assert!(!external.requests().exists(), "a plan writes nothing");
+    let run = external.rotate(&["--csr-only", "--csr-dir", "elsewhere/requests"]).expect(0);
+    assert!(run.out.contains("wrote 11 signing requests for 1 node; nothing on them was changed"), "{run:?}");
     let asked = external.rotate(&["--csr-only", "-o", "json"]).expect(0).json();
     assert_eq!(external.look(), before, "nothing in use has changed");
     let files = asked["nodes"][0]["files"].as_array().unwrap();

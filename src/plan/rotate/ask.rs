@@ -4,7 +4,7 @@
 
 use time::OffsetDateTime;
 
-use super::external::file_name;
+use super::external::{file_name, folder_of};
 use super::fate::{Fate, Left};
 use super::inventory::{Inventory, KeyFound, Leaf};
 use super::issue::source;
@@ -63,7 +63,7 @@ fn add(
 ) -> Result<(), Failure> {
     let (Some(home), KeyFound::Matching(place)) = (leaf.homes.first(), leaf.key()) else { return Ok(()) };
     let (node, old) = (home.node.name.clone(), leaf.certificate);
-    let path = into.folder.join(&node).join(format!("{name}.csr"));
+    let path = folder_of(&into.folder, &node).join(format!("{name}.csr"));
     let change = difference::of(leaf, request)?;
     for words in change.words {
         blueprint.differences.push((node.clone(), path.clone(), words));

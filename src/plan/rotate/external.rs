@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use super::difference;
 use super::fate::{Fate, Left};
@@ -34,7 +34,12 @@ pub(super) struct Returned {
     pub known: usize,
     /// What is wrong, and the authority that cannot be replaced as long as it is.
     pub problems: Vec<(Option<usize>, Problem)>,
+    /// The node whose clock is the furthest behind, and what it shows, where that matters.
+    slowest: Option<(String, OffsetDateTime)>,
 }
+
+/// Clocks of nodes are read to the second, over a connection: less than that says nothing.
+const TELLING: Duration = Duration::seconds(5);
 
 /// What takes the place of an authority's certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +65,11 @@ pub(super) fn file_name(inventory: &Inventory<'_>, at: usize) -> String {
     }
 }
 
+/// The folder of a node's requests and certificates below that of all nodes.
+pub(super) fn folder_of(folder: &Path, node: &str) -> PathBuf {
+    folder.join(if node.starts_with('.') { format!("node-{node}") } else { node.to_owned() }.replace('/', "-"))
+}
+
 /// kubeadm's id, or the name of the file without its ending.
 fn plain_name(home: &Home<'_>) -> String {
     let is_unknown = home.catalog.is_none() && home.user.is_none();
@@ -78,6 +88,7 @@ impl Returned {
     pub(super) fn of(inventory: &Inventory<'_>, request: &Request, now: OffsetDateTime) -> Self {
         let mut returned = Self::default();
         let External::Offered(offered) = &request.external else { return returned };
+        returned.slowest = slowest(inventory, now);
         for (at, authority) in inventory.authorities.iter().enumerate() {
             if authority.candidates().any(|candidate| request.only.contain(candidate)) {
                 returned.authority((inventory, at), authority, offered, now);
@@ -112,7 +123,8 @@ impl Returned {
         if authority.all.iter().any(|known| known.der() == new.der()) {
             return;
         }
-        let words = successor_words(inventory, authority, (new, rest), now);
+        let mut words = successor_words(inventory, authority, (new, rest), now);
+        words.extend(early(self.slowest.as_ref(), new));
         if !words.is_empty() {
             return reject(&artifact.path, words, None);
         }
@@ -128,8 +140,8 @@ impl Returned {
         self.authorities.insert(at, Successor { certificate: new.clone(), has_new_key, cross });
     }
 
-    /// Looks at what came back for the leaf at a place of the inventory. `known` are the certificates that will be trusted as its
-    /// authority's, `prevents` is that authority, where it cannot be replaced without this leaf.
+    /// Looks at what came back for the leaf at a place of the inventory. `issuer` has the certificates that will be trusted as its
+    /// authority's; `prevents` is that authority, where it cannot be replaced without this leaf.
     ///
     /// # Errors
     /// When names of the leaf are to change that cannot be written.
@@ -142,10 +154,12 @@ impl Returned {
         now: OffsetDateTime,
     ) -> Result<Fate, Failure> {
         let leaf = &inventory.leaves[at];
+        let slowest = self.slowest.clone();
         let Some(home) = leaf.homes.first() else { return Ok(Fate::Untouched) };
         let own = file_name(inventory, at);
         let names: Vec<String> = std::iter::once(own.clone()).chain(leaf.homes.iter().filter_map(relative)).collect();
-        let mut folders: Vec<PathBuf> = leaf.homes.iter().map(|home| offered.folder.join(&home.node.name)).collect();
+        let mut folders: Vec<PathBuf> =
+            leaf.homes.iter().map(|home| folder_of(&offered.folder, &home.node.name)).collect();
         if inventory.is_of_one_node() {
             folders.push(offered.folder.clone());
         }
@@ -175,7 +189,10 @@ impl Returned {
             sans: change.sans.as_deref().unwrap_or(old.sans()),
             usages: change.usages.as_deref().unwrap_or(old.extended_key_usage().unwrap_or_default()),
         };
-        match signed::judge(artifact, wish, public_key, issuer, now) {
+        let judged = signed::judge(artifact, wish, public_key, issuer, now);
+        match judged
+            .and_then(|signed| early(slowest.as_ref(), &signed.certificate).map_or(Ok(signed), |it| Err(vec![it])))
+        {
             Ok(signed) if signed.certificate.der() == old.der() => {
                 self.known += 1;
                 Ok(Fate::Untouched)
@@ -195,6 +212,22 @@ impl Returned {
 fn in_folders<'a>(offered: &'a Offered, folders: &[PathBuf], names: &[String]) -> Option<&'a Artifact> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     signed::find(&offered.found, folders, &names)
+}
+
+/// The node whose clock is the furthest behind, and what it shows.
+fn slowest(inventory: &Inventory<'_>, now: OffsetDateTime) -> Option<(String, OffsetDateTime)> {
+    let clocks = inventory.files.iter().filter_map(|file| Some((file.node, file.node.facts.as_ref()?.clock_skew)));
+    let (node, skew) = clocks.min_by_key(|(_, skew)| *skew).filter(|(_, skew)| *skew <= -TELLING)?;
+    Some((node.name.clone(), now + skew))
+}
+
+/// Why a certificate that is valid here is not yet valid to everybody: other CAs do not always begin a little earlier.
+fn early(slowest: Option<&(String, OffsetDateTime)>, certificate: &Certificate) -> Option<String> {
+    let (node, clock) = slowest.filter(|(_, clock)| certificate.not_before() > *clock)?;
+    Some(format!(
+        "it is not valid before {}, and the clock of {node} shows {clock}: set it, or wait",
+        certificate.not_before()
+    ))
 }
 
 /// What keeps a certificate from taking the place of an authority's.
@@ -277,6 +310,16 @@ mod tests {
     use super::*;
     use crate::pki::catalog::{Catalog, Keeper};
     use crate::snapshot::NodeSnapshot;
+
+    #[test]
+    fn the_folder_of_a_node_is_in_the_folder() {
+        let folder = |node: &str| folder_of(Path::new("/r"), node).display().to_string();
+        assert_eq!(folder("cp1.example.com"), "/r/cp1.example.com");
+        assert_eq!(
+            (folder(".."), folder("../../etc"), folder("/etc")),
+            ("/r/node-..".into(), "/r/node-..-..-etc".into(), "/r/-etc".into())
+        );
+    }
 
     #[test]
     fn names_are_kubeadms_or_those_of_files_and_never_lead_elsewhere() {

@@ -295,6 +295,22 @@ fn intermediates_come_and_go_with_what_they_signed() {
 }
 
 #[test]
+fn what_begins_later_than_the_clock_of_a_node_says_waits() {
+    let (cluster, elsewhere) = without(&["ca"]);
+    let root = cluster.write();
+    // Signed five minutes before.
+    elsewhere.sign_all(&ask(&elsewhere, &root, &only(&["apiserver"])));
+    let request = Request { external: elsewhere.offer(), ..only(&["apiserver"]) };
+    for (behind, problems) in [(0, 0), (299, 0), (301, 1), (-600, 0)] {
+        let mut snapshot = see(&root);
+        snapshot.nodes[0].facts.as_mut().unwrap().clock_skew = Duration::seconds(-behind);
+        let import = rotate::import(&snapshot, &request, NOW).unwrap();
+        assert_eq!(import.problems.len(), problems, "{behind}");
+        assert!(import.problems.iter().all(|it| it.to_string().contains("the clock of cp1 shows")), "{import:?}");
+    }
+}
+
+#[test]
 fn a_key_that_does_not_fit_cannot_ask() {
     let (mut cluster, _elsewhere) = without(&["ca"]);
     cluster.put("/etc/kubernetes/pki/apiserver.key", Pair::authority("other").pem_key(), 0o600);

@@ -284,4 +284,7 @@ fn options_that_do_not_go_together_are_refused() {
     ] {
         external.rotate(words).expect(2);
     }
+    // A run in the background goes on with the words it was asked with.
+    let run = external.rotate(&["--import-signed", "not/needed/any/more", "--continue"]).expect(0);
+    assert!(run.err.contains("nothing to continue"), "{run:?}");
 }

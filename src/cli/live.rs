@@ -22,7 +22,7 @@ use crate::plan::restart::{Manifest, Means, Strategy};
 use between::{Barriers, Letting};
 
 pub mod between;
-mod drain;
+pub mod drain;
 pub(super) mod proof;
 mod stale;
 pub mod watch;

@@ -10,6 +10,7 @@ mod crash_points;
 mod damage;
 mod diagnose;
 mod docs;
+mod draining;
 mod endpoints;
 mod install;
 mod kill;

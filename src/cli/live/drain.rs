@@ -20,12 +20,16 @@ const API_SERVER: &str = "kube-apiserver";
 const ETCD: &str = "etcd";
 
 /// Takes the limit away again after half a minute, should the process still be there then. The second is what a load
-/// balancer needs to look twice, if it looks every half second.
-const DRAIN: &str = r#"
+/// balancer needs to look twice, if it looks every half second. A limit of three is that of an earlier run that was stopped: what
+/// was there before it nobody knows, and kube-apiserver raises its own to the hard one when it starts, as all programs in Go.
+pub const DRAIN: &str = r#"
 of_it() { [ "$(cat "/proc/$1/comm" 2>/dev/null)" = kube-apiserver ]; }
 for process in $(pidof kube-apiserver); do
   of_it "$process" || continue
-  before=$(prlimit --pid "$process" --nofile --output SOFT --noheadings | tr -d ' ') || continue
+  limits=$(prlimit --pid "$process" --nofile --output SOFT,HARD --noheadings) || continue
+  set -- $limits
+  before=$1
+  [ "$before" != 3 ] || before=$2
   prlimit --pid "$process" --nofile=3: || continue
   ( sleep 30; of_it "$process" && prlimit --pid "$process" --nofile="$before": ) </dev/null >/dev/null 2>&1 &
 done

@@ -127,10 +127,11 @@ pub struct CreateCertsArgs {
 
 /// Makes what is missing.
 pub fn run(args: &CreateCertsArgs, session: &mut Session) -> anyhow::Result<ExitCode> {
-    create_certs(args, session)
+    create_certs(args, session, &session.words)
 }
 
-fn create_certs(args: &CreateCertsArgs, session: &Session) -> anyhow::Result<ExitCode> {
+/// `words` ask for the same again.
+fn create_certs(args: &CreateCertsArgs, session: &Session, words: &[String]) -> anyhow::Result<ExitCode> {
     // A spec can be printed anywhere; only a cluster file has a say in it.
     let is_needed = !args.print_spec || matches!(args.target.place, Place::ClusterFile(_) | Place::Cluster(_));
     let target = if is_needed { Some(Target::resolve(&args.target, session)?) } else { None };
@@ -139,7 +140,7 @@ fn create_certs(args: &CreateCertsArgs, session: &Session) -> anyhow::Result<Exi
     let mut crew = Crew::new(session, &target, &args.target, COMMAND);
     if matches!(target.extent, Extent::WholeCluster | Extent::PartOfCluster) {
         // Nodes share what is made here, so all of them get it or none.
-        crew = crew.rolling(Rolling::of_files(), session.words.clone());
+        crew = crew.rolling(Rolling::of_files(), words.to_vec());
     }
     match recover(args, session, &crew)? {
         Next::Ended(code) => return Ok(code),
@@ -264,7 +265,8 @@ fn again(args: &CreateCertsArgs, words: &[String], session: &Session) -> anyhow:
     // Whoever began it agreed to it, and whoever continues it does again.
     asked.change = ChangeArgs { yes: true, ..ChangeArgs::default() };
     (asked.resume, asked.abort) = (false, false);
-    create_certs(&asked, session)
+    // Interrupted once more, it is still what was asked for first.
+    create_certs(&asked, session, words)
 }
 
 fn print(spec: &Spec, session: &Session) -> anyhow::Result<ExitCode> {

@@ -145,7 +145,7 @@ impl<'a> Crew<'a> {
     /// Leaves the rest to a run of its own, in the background.
     fn go_on_alone(&self, operation: &Operation) -> anyhow::Result<()> {
         let log = record::log(self.session, operation)?;
-        let words = self.session.line.iter().filter(|word| *word != "--no-wait").cloned();
+        let words = self.session.line.iter().filter(|word| *word != "--no-wait" && *word != "--continue").cloned();
         let words: Vec<OsString> = words.chain(["--continue".into()]).collect();
         background::start(&words, &log).map_err(|error| self.with_ways_out(operation, &Vec::new(), error))?;
         self.session.ui.status(&format!("it goes on in the background and says what it does in {}", log.display()));

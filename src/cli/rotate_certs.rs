@@ -165,10 +165,11 @@ pub struct RotateCertsArgs {
 
 /// Rotates.
 pub fn run(args: &RotateCertsArgs, session: &mut Session) -> anyhow::Result<ExitCode> {
-    rotate_certs(args, session)
+    rotate_certs(args, session, &session.words)
 }
 
-fn rotate_certs(args: &RotateCertsArgs, session: &Session) -> anyhow::Result<ExitCode> {
+/// `words` ask for the same again.
+fn rotate_certs(args: &RotateCertsArgs, session: &Session, words: &[String]) -> anyhow::Result<ExitCode> {
     let mut request = args.request()?;
     let target = Target::resolve(&args.target, session)?;
     let is_live = live::is_live(&target, &args.target.place);
@@ -177,7 +178,7 @@ fn rotate_certs(args: &RotateCertsArgs, session: &Session) -> anyhow::Result<Exi
     if is_live {
         let letting = Letting { force: args.force, wait_for_tokens: args.wait_for_tokens };
         let rolling = live::rolling(session, &target, &args.target, &manifests, args.parallel, letting);
-        crew = crew.rolling(rolling, session.words.clone()).detached(args.no_wait);
+        crew = crew.rolling(rolling, words.to_vec()).detached(args.no_wait);
     }
     if args.csr_only {
         return external::ask(args, request, &crew, session);
@@ -409,7 +410,8 @@ fn again(args: &RotateCertsArgs, words: &[String], session: &Session) -> anyhow:
     // Whoever began it agreed to it, and whoever continues it does again.
     asked.change = ChangeArgs { yes: true, ..ChangeArgs::default() };
     (asked.resume, asked.abort) = (false, false);
-    rotate_certs(&asked, session)
+    // Interrupted once more, it is still what was asked for first.
+    rotate_certs(&asked, session, words)
 }
 
 /// Where client trust is narrowed to single certificates, a renewed one of those would be refused by every API server whose

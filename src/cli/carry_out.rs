@@ -215,7 +215,9 @@ impl<'a> Crew<'a> {
             }
         };
         let mut blueprint = blueprint.clone();
-        blueprint.bans = Some(records::bans(self.session, self.target)?);
+        if !blueprint.certificates.is_empty() {
+            blueprint.bans = Some(records::bans(self.session, self.args, self.target)?);
+        }
         mint::mint(&blueprint, &|source| existing::key(nodes, source), &tell)
     }
 

@@ -151,7 +151,7 @@ pub fn run(args: &GetCredentialsArgs, session: &mut Session) -> anyhow::Result<E
         let mut nodes = records::keepers(&target);
         nodes.try_for_each(|node| records::write_down(whom, "get-credentials", node, std::slice::from_ref(issued)))
     };
-    let records = Records { bans: records::bans(session, &target)?, keep: Box::new(keep) };
+    let records = Records { bans: records::bans(session, &args.target, &target)?, keep: Box::new(keep) };
     let maker = Maker::new(args, session, &sources, identity(args, &target), operator.clone(), records);
     if args.file.as_deref() == Some(Path::new("-")) {
         let made = maker.make(&|_| None)?;

@@ -1,24 +1,29 @@
 //! The records on a target's nodes: what must not be issued, and what has been.
 
 use super::session::Session;
-use super::target::{Target, TargetArgs};
+use super::target::{Extent, Target, TargetArgs, TargetNode};
 use super::transactions::transactions;
 use crate::apply::mint::Minted;
 use crate::apply::{bans, register};
+use crate::error::Failure;
 use crate::node::fleet::{AT_ONCE, side_by_side};
 use crate::node::{FoundState, Node, Query};
 use crate::pki::layout::Role;
 use crate::pki::register::Issued;
 use crate::plan::blueprint::{Bans, Blueprint};
 
-/// What must not be issued, by the ledgers of all nodes.
+/// What must not be issued, by the ledgers of all nodes. Where only some nodes of a cluster are chosen, its other
+/// control-plane nodes are asked as well: the ledger lies on those, and a worker knows nothing of it.
 ///
 /// # Errors
-/// When a ledger is there and cannot be read.
-pub fn bans(session: &Session, target: &Target) -> anyhow::Result<Bans> {
-    let nodes: Vec<&dyn Node> = target.nodes.iter().map(|node| &*node.node).collect();
+/// When a ledger is there and cannot be read, or no control-plane node can be asked: then nobody knows what is revoked.
+pub fn bans(session: &Session, args: &TargetArgs, target: &Target) -> anyhow::Result<Bans> {
+    let others = other_keepers(session, args, target)?;
+    let others = others.iter().flat_map(|others| &others.nodes);
+    let asked: Vec<&TargetNode> = target.nodes.iter().chain(others).filter(|node| node.trouble.is_none()).collect();
+    let nodes: Vec<&dyn Node> = asked.iter().map(|node| &*node.node).collect();
     let read = |node: &dyn Node| {
-        let layout = target.nodes.iter().find(|target| target.node.name() == node.name()).map(|target| &target.layout);
+        let layout = asked.iter().find(|asked| asked.node.name() == node.name()).map(|asked| &asked.layout);
         layout.map_or(Ok(Vec::new()), |layout| bans::ledger(node, &layout.records_dir()))
     };
     let mut revocations = session.upcoming.clone();
@@ -31,6 +36,41 @@ pub fn bans(session: &Session, target: &Target) -> anyhow::Result<Bans> {
         }
     }
     Ok(Bans { revocations, now: session.now })
+}
+
+/// The control-plane nodes of the cluster that are not in the target; `None` when there are none. Those that cannot be reached
+/// are in it with the reason.
+///
+/// # Errors
+/// Exit code 1 when no control-plane node can be reached, in the target or besides.
+fn other_keepers(session: &Session, args: &TargetArgs, target: &Target) -> anyhow::Result<Option<Target>> {
+    let rules = |node: &TargetNode| node.role == Role::ControlPlane && node.trouble.is_none();
+    // Of a whole cluster those that count are here, unless nothing but workers could be reached.
+    let is_enough = target.extent == Extent::WholeCluster && target.nodes.iter().any(rules);
+    let Some(file) = target.cluster.as_ref().filter(|_| !is_enough) else { return Ok(None) };
+    let is_chosen = |name: &str| target.nodes.iter().any(|node| node.node.name() == name);
+    let ruling = file.spec.nodes.iter().filter(|node| node.role == Role::ControlPlane);
+    let names: Vec<String> = ruling.map(|node| node.name.clone()).filter(|name| !is_chosen(name)).collect();
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let others = Target::survey(&TargetArgs { nodes: names, role: None, ..args.clone() }, session)?;
+    session.interrupt.check()?;
+    let lost: Vec<&str> = others.nodes.iter().filter_map(|node| node.trouble.as_deref()).collect();
+    if !others.nodes.iter().chain(&target.nodes).any(rules) {
+        let reasons = lost.join("\n  ");
+        return Err(Failure::failed(format!(
+            "nothing is issued, because no control-plane node can be asked what is revoked:\n  {reasons}"
+        ))
+        .hint("run it again when one of them can be reached")
+        .into());
+    }
+    for reason in lost {
+        session
+            .ui
+            .warning(&format!("what is revoked there is not known, the other control-plane nodes count: {reason}"));
+    }
+    Ok(Some(others))
 }
 
 /// Whether a node has a folder of certificates already: then what is issued for it is written down first.

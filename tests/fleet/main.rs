@@ -19,6 +19,7 @@ mod looking;
 mod machines;
 mod network;
 mod repair;
+mod revoke;
 mod rotate;
 mod running;
 mod secrets;

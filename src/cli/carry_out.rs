@@ -58,6 +58,12 @@ impl<'a> Crew<'a> {
         Self { rolling: Some(rolling), words, ..self }
     }
 
+    /// Notes what was asked for, as [`Crew::rolling`] does, where nothing runs.
+    #[must_use]
+    pub fn asked_with(self, words: Vec<String>) -> Self {
+        Self { words, ..self }
+    }
+
     /// Returns as soon as everything is staged on all nodes, and leaves the rest to a run in the background.
     #[must_use]
     pub fn detached(self, is_detached: bool) -> Self {
@@ -163,8 +169,8 @@ impl<'a> Crew<'a> {
         operation: &mut Operation,
         requests: &mut Vec<(&dyn Node, change::Request)>,
     ) -> anyhow::Result<()> {
+        requests.iter_mut().for_each(|(_, request)| request.words.clone_from(&self.words));
         if let Some(rolling) = self.rolling.as_ref().filter(|_| !requests.is_empty()) {
-            requests.iter_mut().for_each(|(_, request)| request.words.clone_from(&self.words));
             self.roll(rolling, operation, std::mem::take(requests))?;
             if self.is_detached {
                 return Ok(());

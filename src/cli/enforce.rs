@@ -81,8 +81,12 @@ pub(super) fn keep_flags(session: &Session, target: &Target) -> anyhow::Result<(
     configuration(session, target, &|text| with_extra_arguments(text, &arguments))
 }
 
-/// Takes them out again.
+/// Takes them out again, unless manifests still have some: then it was not the preparation that was taken back.
 fn forget_flags(session: &Session, target: &Target) -> anyhow::Result<()> {
+    let manifests = live::manifests(target)?;
+    if seats(target, &manifests)?.iter().any(|seat| !seat.arguments().is_empty()) {
+        return keep_flags(session, target);
+    }
     let folders: Vec<_> = target.nodes.iter().map(|node| node.layout.pki_dir.clone()).collect();
     let folders: Vec<_> =
         folders.iter().flat_map(|folder| [folder.join("kubepki"), folder.join("etcd/kubepki")]).collect();

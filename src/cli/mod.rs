@@ -185,6 +185,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn words_of(arguments: &[OsString], asked: &Command) -> Vec<String> {
     let name = match asked {
         Command::CreateCerts(_) => create::COMMAND,
+        Command::Revoke(_) => revoke::COMMAND,
         Command::RotateCerts(_) => rotate::COMMAND,
         _ => return Vec::new(),
     };
@@ -208,6 +209,14 @@ pub(crate) fn rotation(words: &[String]) -> Option<rotate_certs::RotateCertsArgs
 fn creation(words: &[String]) -> Option<create_certs::CreateCertsArgs> {
     match asked(words)? {
         Command::CreateCerts(args) => Some(*args),
+        _ => None,
+    }
+}
+
+/// The options of the `revoke` that `words` are, whatever the environment says now.
+fn revocation(words: &[String]) -> Option<revoke::RevokeArgs> {
+    match asked(words)? {
+        Command::Revoke(args) => Some(*args),
         _ => None,
     }
 }

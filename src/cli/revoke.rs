@@ -2,26 +2,18 @@
 
 use std::path::PathBuf;
 
-use super::carry_out::Crew;
 use super::change::ChangeArgs;
-use super::enforce;
 use super::live;
 use super::rolling::Rolling;
-use super::session::{Decision, Session};
+use super::session::Session;
 use super::target::{Target, TargetArgs};
-use crate::diagnose::{Policy, diagnose};
 use crate::error::{ExitCode, Failure};
-use crate::pki::register::{Issued, Origin};
 use crate::pki::revocation::Revocation;
 use crate::plan::blueprint::Blueprint;
-use crate::plan::operation::{Operation, ProvisioningState};
-use crate::plan::restart::Manifest;
-use crate::plan::revoke::known::{Known, known};
-use crate::plan::revoke::result::RevocationResult;
-use crate::plan::revoke::{COMMAND, Case, Plan, etcd_rotation, ledger, lockout, plan};
+use crate::plan::revoke::{etcd_rotation, ledger};
 use crate::report::revocation::LedgerReport;
-use crate::report::text::counted;
-use crate::snapshot::Snapshot;
+
+pub use crate::plan::revoke::COMMAND;
 
 mod enforced;
 mod given;
@@ -31,11 +23,11 @@ mod renew;
 mod sight;
 mod told;
 mod wanted;
+mod work;
 
-use given::Given;
-use matches::matches;
-use recover::recover;
-use wanted::{NotBefore, not_before};
+use recover::Next;
+use wanted::{NotBefore, Wanted, not_before};
+use work::{Step, Work};
 
 /// Take certificates back before they end
 ///
@@ -163,33 +155,23 @@ fn revocation_name(text: &str) -> Result<String, String> {
 pub fn run(args: &RevokeArgs, session: &mut Session) -> anyhow::Result<ExitCode> {
     args.refuse_idle()?;
     let mut given = given::read(args)?;
+    // What is wrong with the words is told before anything happens.
+    let wanted = wanted::revocations(args, &given.serials(), session.now)?;
+    match wanted.refuse_unsaid(args) {
+        Err(failure) if args.change.what_if => session.ui.warning(&failure.to_string()),
+        said => said?,
+    }
     let mut elsewhere = told::audit_logs(&args.audit_logs, session)?;
     let target = Target::resolve(&args.target, session)?;
     let seats = sight::seats(&target)?;
     let is_live = live::is_live(&target, &args.target.place);
-    let manifests = live::manifests(&target)?;
-    let crew = || {
-        let crew = Crew::new(session, &target, &args.target, COMMAND);
-        if is_live { crew.rolling(quiet(&target), Vec::new()) } else { crew }
-    };
-    if let Some(journal) = crew().unfinished()?.filter(|_| !args.list) {
-        // What restarts components has to wait for them; files alone wait for nobody.
-        let begun = if is_live && !journal.restarting.is_empty() {
-            let rolling = enforce::rolling(session, &target, &args.target, &manifests);
-            Crew::new(session, &target, &args.target, COMMAND).rolling(rolling, Vec::new())
-        } else {
-            crew()
-        };
-        if args.resume || args.abort {
-            return recover(args, session, &begun);
-        }
-        begun.refuse_other(&journal)?;
-        if !args.change.what_if {
-            session.ui.status("finishing what an earlier run began");
-            begun.resume()?;
-        }
-    } else if args.resume || args.abort {
-        return recover(args, session, &crew());
+    if !is_live {
+        args.refuse_at_rest()?;
+    }
+    match recover::before(args, session, &target, is_live)? {
+        Next::Plan => {}
+        Next::Ended(code) => return Ok(code),
+        Next::Again(words) => return recover::again(args, words, session),
     }
     if args.prepare && enforced::prepared(&args.change, args, session, &target)?.is_none() {
         return Ok(ExitCode::Done);
@@ -197,7 +179,6 @@ pub fn run(args: &RevokeArgs, session: &mut Session) -> anyhow::Result<ExitCode>
     if is_live {
         enforced::look_up(&target, &mut given);
     }
-    let crew = crew();
     let snapshot = sight::observe(&target, session)?;
     let (mut whole, differences) = ledger::of(&snapshot)?;
     differences.iter().for_each(|difference| session.ui.warning(difference));
@@ -205,241 +186,58 @@ pub fn run(args: &RevokeArgs, session: &mut Session) -> anyhow::Result<ExitCode>
         session.result(&LedgerReport(&whole))?;
         return Ok(ExitCode::Done);
     }
-    let new = match &args.delete {
-        Some(name) => {
-            ledger::take(&mut whole, name)?;
-            Vec::new()
-        }
-        None => wanted::revocations(args, &given.serials(), &whole, session.now)?,
-    };
-    if args.change.what_if {
-        if let Err(failure) = wanted::refuse_unsaid(args, &new) {
-            session.ui.warning(&failure.to_string());
-        }
-    } else {
-        wanted::refuse_unsaid(args, &new)?;
+    let taken = args.delete.as_ref().map(|name| ledger::take(&mut whole, name)).transpose()?;
+    for (entry, other) in taken.iter().flat_map(|taken| ledger::still(&whole, taken)) {
+        session.ui.status(&format!("{entry}: stays revoked, by the revocation {other}"));
+    }
+    let Wanted { new, standing } = wanted.on(&whole, args, session.now)?;
+    for (entry, name) in &standing {
+        session.ui.status(&format!("{entry}: is revoked already, by the revocation {name}"));
     }
     ledger::put(&mut whole, &new, session.now);
-    let names: Vec<String> = new.iter().map(|revocation| revocation.name.clone()).collect();
     let manifests = live::manifests(&target)?;
     if is_live {
         elsewhere.extend(told::requests(&target, &snapshot, session));
     }
-    let work = Work {
+    let mut work = Work {
         args,
         session,
         target: &target,
         given: &given,
-        elsewhere: &elsewhere,
+        elsewhere,
         manifests: &manifests,
         is_live,
+        new: new.iter().map(|revocation| revocation.name.clone()).collect(),
+        standing: standing.into_iter().map(|(_, name)| name).collect(),
+        taken,
         renewed: false,
     };
-    let step = work.carry_out(&crew, &snapshot, &seats, &whole, &names)?;
-    drop(crew);
-    let paths = match step {
+    let (paths, mut elsewhere) = match work.carry_out(&snapshot, &seats, &whole)? {
         Step::Done(code) => return Ok(code),
-        Step::RenewFirst(paths, found) => {
-            // What is about to be replaced must not be forgotten: it is what will be revoked.
-            elsewhere.extend(found);
-            paths
-        }
+        // What is about to be replaced must not be forgotten: it is what will be revoked.
+        Step::RenewFirst(paths, found) => (paths, found),
     };
+    elsewhere.append(&mut work.elsewhere);
+    let (new_names, standing) = (work.new, work.standing);
     renew::renew(&args.target, &paths, new, session)?;
     // Everything is looked at again: what is revoked now is what was there before.
-    let mut crew = Crew::new(session, &target, &args.target, COMMAND);
-    if is_live {
-        crew = crew.rolling(quiet(&target), Vec::new());
-    }
     let snapshot = sight::observe(&target, session)?;
     let work = Work {
         args,
         session,
         target: &target,
         given: &given,
-        elsewhere: &elsewhere,
+        elsewhere,
         manifests: &manifests,
         is_live,
+        new: new_names,
+        standing,
+        taken: None,
         renewed: true,
     };
-    match work.carry_out(&crew, &snapshot, &seats, &whole, &names)? {
+    match work.carry_out(&snapshot, &seats, &whole)? {
         Step::Done(code) => Ok(code),
         Step::RenewFirst(..) => Err(Failure::failed("what was renewed is revoked again").into()),
-    }
-}
-
-/// What comes after a plan.
-enum Step {
-    Done(ExitCode),
-    /// These files hold certificates that are in use and would be revoked; it was agreed to renew them. And everything
-    /// that was found before.
-    RenewFirst(Vec<String>, Vec<Issued>),
-}
-
-/// One run with everything it was asked for.
-struct Work<'a> {
-    args: &'a RevokeArgs,
-    session: &'a Session,
-    target: &'a Target,
-    given: &'a Given,
-    elsewhere: &'a [Issued],
-    manifests: &'a [Manifest],
-    is_live: bool,
-    /// Whether what is in use has been renewed, and everything agreed to.
-    renewed: bool,
-}
-
-impl Work<'_> {
-    fn carry_out(
-        &self,
-        crew: &Crew<'_>,
-        before: &Snapshot,
-        seats: &[crate::plan::revoke::Seat],
-        whole: &[Revocation],
-        names: &[String],
-    ) -> anyhow::Result<Step> {
-        let (args, session, now) = (self.args, self.session, self.session.now);
-        let after = self.as_it_will_be(before, whole);
-        let diagnosis = diagnose(&after, &Policy { target: target_words(&args.target), ..Policy::at(now) });
-        let known = known(&after, &diagnosis.rows, self.elsewhere, whole);
-        let told = self.told(&known);
-        let files = sight::files(self.target, seats, session)?;
-        let case = Case {
-            snapshot: before,
-            seats,
-            ledger: whole,
-            names,
-            known: &known,
-            told: &told,
-            manifests: self.manifests,
-            files: &files,
-            is_live: self.is_live,
-            prepare: args.prepare,
-            now,
-        };
-        let Plan { blueprint, states } = plan(&case)?;
-        let mut result = RevocationResult {
-            kind: "RevocationResult",
-            name: args.delete.clone().unwrap_or_else(|| names.join(", ")),
-            provisioning_state: ProvisioningState::Planned,
-            matches: matches(&diagnosis.rows, &known, whole, names, now),
-            components: states,
-            proof: Vec::new(),
-            holders: self.given.holders.clone(),
-            taken_back: args.delete.is_some(),
-            nodes: blueprint.operation("").nodes,
-            next_steps: blueprint.next_steps.clone(),
-        };
-        let renewable = if args.renew && !self.renewed { renew::paths(&case, &diagnosis.rows) } else { Vec::new() };
-        let locked_out = lockout::of(&case, &told::operator(), &renewable);
-        if !locked_out.is_empty() {
-            self.lock_out(&locked_out)?;
-        }
-        let hit: Vec<&Known> = case.hit().collect();
-        if !hit.is_empty() && hit.iter().all(|known| known.is_kubelet_serving()) {
-            session.result(&result)?;
-            let message = "nothing was changed: all that matches are serving certificates of kubelets, and those cannot be revoked";
-            return Err(Failure::failed(message)
-                .hint("whoever connects to a kubelet checks no list; have the kubelet make a new one: `kubepki repair-certs`")
-                .into());
-        }
-        let question = self.question(names, hit.len(), seats.len());
-        // The question about --prepare was the one question.
-        let mut change = if args.prepare { enforced::agreed(&args.change) } else { args.change.clone() };
-        if !renewable.is_empty() {
-            let renews = format!("renewed first: {}", renewable.join(", "));
-            result.next_steps.insert(0, renews);
-            let nodes: Vec<&str> = seats.iter().map(|seat| seat.node.as_str()).collect();
-            let question = format!("Renew {} and then: {question}", counted(renewable.len(), "file"));
-            return Ok(match session.decide(&change, &result, &nodes, &question)? {
-                Decision::OnlyShow => Step::Done(ExitCode::Done),
-                Decision::Apply => Step::RenewFirst(renewable, told),
-            });
-        }
-        if self.renewed {
-            change = ChangeArgs { yes: true, ..ChangeArgs::default() };
-        }
-        let Some(operation) = crew.carry_out_shown(&change, &blueprint, &question, Some(&result))? else {
-            return Ok(Step::Done(ExitCode::Done));
-        };
-        if hit.is_empty() && !names.is_empty() {
-            session
-                .ui
-                .status("no certificate that is known matches; the entries stay on the ledger for those that turn up");
-        }
-        if args.prepare {
-            // Lists for etcd are there only now.
-            enforced::prepared(&enforced::agreed(&args.change), args, session, self.target)?;
-        }
-        self.finish(&mut result, operation);
-        if self.is_live {
-            self.prove(&mut result, &hit)?;
-        }
-        if args.apply {
-            self.store(whole)?;
-        }
-        session.result(&result)?;
-        Ok(Step::Done(ExitCode::Done))
-    }
-
-    /// The snapshot with the new ledger on every node, and the given files.
-    fn as_it_will_be(&self, before: &Snapshot, whole: &[Revocation]) -> Snapshot {
-        let mut after = before.clone();
-        for node in &mut after.nodes {
-            node.records.ledger.revocations = whole.to_vec();
-        }
-        if let Some(found) = &self.given.found {
-            let mut found = found.clone();
-            let here = after.nodes.iter().position(|node| node.name == found.name);
-            match here.and_then(|place| after.nodes.get_mut(place)) {
-                Some(node) => {
-                    found.artifacts.retain(|artifact| node.at(&artifact.path).is_none());
-                    node.artifacts.append(&mut found.artifacts);
-                }
-                None => after.nodes.push(found),
-            }
-        }
-        after
-    }
-
-    /// What goes into the registers: everything that was found and is not there yet.
-    fn told(&self, known: &[Known]) -> Vec<Issued> {
-        let found = known.iter().filter(|known| known.certificate.is_some() && !known.issued.is_ca);
-        let given: Vec<String> = self.given.certificates.iter().map(|one| one.fingerprint_hex()).collect();
-        let origin = |issued: &Issued| if given.contains(&issued.sha256) { Origin::File } else { issued.source };
-        let found = found.map(|known| Issued { source: origin(&known.issued), ..known.issued.clone() });
-        found.chain(self.elsewhere.iter().cloned()).collect()
-    }
-
-    fn lock_out(&self, who: &[String]) -> anyhow::Result<()> {
-        let list = who.join("\n  ");
-        if self.args.force || self.args.change.what_if {
-            self.session.ui.warning(&format!("this locks out:\n  {list}"));
-            return Ok(());
-        }
-        Err(Failure::failed(format!("nothing was changed, because this would lock out:\n  {list}"))
-            .hint("--renew renews them first; --not-before spares newer ones; --force revokes all the same")
-            .into())
-    }
-
-    fn question(&self, names: &[String], hit: usize, seats: usize) -> String {
-        let nodes = counted(seats, "control-plane node");
-        match &self.args.delete {
-            Some(name) => format!("Take the revocation {name} back on {nodes}? What it revoked counts again."),
-            None if names.is_empty() => format!("Change the files above on {nodes}?"),
-            None => format!("Revoke {} ({}) on {nodes}?", counted(hit, "certificate"), names.join(", ")),
-        }
-    }
-
-    fn finish(&self, result: &mut RevocationResult, operation: Operation) {
-        use crate::plan::revoke::result::Enforcement;
-        let now = self.session.by_now();
-        let now = now.replace_nanosecond(0).unwrap_or(now);
-        result.provisioning_state = operation.provisioning_state;
-        result.nodes = operation.nodes;
-        for state in result.components.iter_mut().filter(|state| state.state == Enforcement::Enforced) {
-            state.since = state.since.or(Some(now));
-        }
     }
 }
 
@@ -475,12 +273,27 @@ fn target_words(target: &TargetArgs) -> String {
 }
 
 impl RevokeArgs {
+    /// Whether options name certificates, and not only a manifest.
+    fn names_certificates(&self) -> bool {
+        let lists = [&self.serials, &self.groups, &self.dns, &self.ips];
+        let files = [&self.kubeconfigs, &self.certificates];
+        lists.iter().any(|list| !list.is_empty()) || files.iter().any(|list| !list.is_empty())
+    }
+
+    /// Refuses what only a running cluster can do.
+    fn refuse_at_rest(&self) -> Result<(), Failure> {
+        let asked = [(self.apply, "--apply"), (self.end_connections, "--end-connections")];
+        match asked.into_iter().find_map(|(is_asked, option)| is_asked.then_some(option)) {
+            None => Ok(()),
+            Some(option) => Err(Failure::usage(format!("{option} needs a running cluster, and nothing runs here"))
+                .hint("name one with --cluster-file or --name, or leave the option away")),
+        }
+    }
+
     /// Refuses a command that asks for nothing.
     fn refuse_idle(&self) -> Result<(), Failure> {
-        let names_some = [&self.serials, &self.groups, &self.dns, &self.ips].iter().any(|list| !list.is_empty());
-        let gives_some = !self.kubeconfigs.is_empty() || !self.certificates.is_empty() || self.file.is_some();
         let does_some = self.prepare || self.apply || self.list || self.delete.is_some() || self.renew;
-        if names_some || gives_some || does_some || self.resume || self.abort {
+        if self.names_certificates() || self.file.is_some() || does_some || self.resume || self.abort {
             return Ok(());
         }
         Err(Failure::usage("nothing to revoke: no certificate is named")

@@ -76,6 +76,14 @@ impl Row<'_> {
         self.findings.iter().map(Finding::severity).max()
     }
 
+    /// The file in which the certificate lies: another one than the row's where a kubeconfig refers to it.
+    pub fn file(&self) -> &Path {
+        let Member::User(name, _) = self.member else { return &self.artifact.path };
+        let kubeconfig = self.artifact.content().and_then(|content| content.kubeconfig.as_ref()?.as_ref().ok());
+        let user = kubeconfig.and_then(|kubeconfig| kubeconfig.users.iter().find(|user| user.name == name));
+        user.and_then(|user| user.certificate.file.as_deref()).unwrap_or(&self.artifact.path)
+    }
+
     /// Whether its file is not there.
     pub fn is_missing(&self) -> bool {
         self.artifact.is_missing()

@@ -10,6 +10,7 @@ mod completion;
 mod external;
 mod global;
 mod list;
+mod preparing;
 mod questions;
 mod repair;
 mod revoke;

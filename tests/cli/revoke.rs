@@ -157,6 +157,8 @@ fn whoever_would_be_locked_out_is_named_and_nothing_happens_without_force() {
     for (path, whose) in [
         ("apiserver-etcd-client.crt", "kube-apiserver's way to etcd"),
         ("apiserver-kubelet-client.crt", "kube-apiserver's way to kubelets"),
+        ("etcd/healthcheck-client.crt", "kubepki's and kubeadm's way to etcd"),
+        ("etcd/server.crt", "etcd's way to itself"),
         ("ca.crt", "everybody with a certificate of this authority"),
     ] {
         let run = revoke(&made, &["--serial", &serial(&made, path), "--yes"]).expect(1);
@@ -256,6 +258,80 @@ fn what_is_in_use_is_renewed_before_it_is_revoked() {
     let words = ["--group", "kubeadm:cluster-admins", "--not-before", "none", "--renew", "--yes"];
     revoke(&made, &words).expect(1);
     assert_eq!(picture(&made.stage.at("root"), &["etc/kubernetes/tmp"]), before);
+}
+
+#[test]
+fn whoever_is_renewed_is_not_locked_out() {
+    let made = made();
+    made.create(&["--yes", "-o", "none", "--only", "kubelet.conf"], &[&MACHINE[..], &QUICK].concat()).expect(0);
+    // A store as the kubelet makes it: a dated file, and a link to it.
+    made.stage.put("root/var/lib/kubelet/pki/kubelet-client-current.pem", "damaged");
+    kubepki(&made, "repair-certs", &["--fix-kubelet-credentials", "--yes", "-o", "none"]).expect(0);
+    for (name, group) in [("kubelet-client", "system:nodes"), ("super-admin.conf", "system:masters")] {
+        let words = ["--group", group, "--not-before", "now", "--yes", "-o", "json"];
+        if name == "kubelet-client" {
+            let refused = revoke(&made, &words).expect(1);
+            assert!(refused.err.contains("a kubelet") && refused.err.contains("--renew"), "{refused:?}");
+        }
+        let result = revoke(&made, &[&words[..], &["--renew"]].concat()).expect(0).json();
+        assert!(result["matches"].as_array().is_some_and(|rows| !rows.is_empty()), "{result}");
+        assert_eq!(status_of(&made, name), "ok", "{result}");
+    }
+    // A kubeconfig of a component, named by its number.
+    let old = made.client_of("scheduler.conf");
+    let text = succeed(Command::new("openssl").args(["x509", "-noout", "-serial", "-in"]).arg(old));
+    let number = text.trim().trim_start_matches("serial=").to_owned();
+    revoke(&made, &["--serial", &number, "--yes"]).expect(1);
+    revoke(&made, &["--serial", &number, "--renew", "--yes"]).expect(0);
+    assert_eq!(status_of(&made, "scheduler.conf"), "ok");
+    let check = kubepki(&made, "check-expiry", &[]).expect(0);
+    assert!(!check.out.contains("revoked"), "{}", check.out);
+}
+
+#[test]
+fn what_is_revoked_already_is_not_revoked_twice_and_enforced_again() {
+    let made = made();
+    let number = serial(&made, "front-proxy-client.crt");
+    let words = ["--serial", &number, "--force", "--yes", "-o", "json"];
+    let first = revoke(&made, &words).expect(0).json();
+    // Somebody took the lists of etcd away.
+    std::fs::remove_file(made.pki("etcd/kubepki/client.crl")).unwrap();
+    let again = revoke(&made, &["--serial", &number.to_lowercase(), "--yes", "-o", "json"]).expect(0);
+    let name = first["name"].as_str().unwrap();
+    assert!(again.err.contains("is revoked already") && again.err.contains(name), "{again:?}");
+    assert_eq!((&again.json()["name"], names(&again)), (&first["name"], vec!["front-proxy-client".to_owned()]));
+    assert!(made.pki("etcd/kubepki/client.crl").exists());
+    let entries = |made: &Made| -> Vec<usize> {
+        let list = revoke(made, &["--list", "-o", "json"]).expect(0).json();
+        list.as_array().unwrap().iter().map(|one| one["spec"]["revocations"].as_array().unwrap().len()).collect()
+    };
+    assert_eq!(entries(&made), [1]);
+    // What is new is added, what is known is not; something that means more is new.
+    let run = revoke(&made, &["--serial", &number, "--serial", "1234", "--yes"]).expect(0);
+    assert!(run.err.contains("is revoked already"), "{run:?}");
+    assert_eq!(entries(&made), [1, 1]);
+    for (moment, expected) in [("2026-01-01T00:00:00Z", 3), ("2025-01-01T00:00:00Z", 3), ("none", 4), ("now", 4)] {
+        revoke(&made, &["--group", "dev", "--not-before", moment, "--yes"]).expect(0);
+        assert_eq!(entries(&made).len(), expected, "{moment}");
+    }
+    // A manifest is an object of its own; taking one of the two back says what the other one does.
+    made.stage.put("own.yaml", SEED.replace("77fdf4b1033b387aaace6ce1c18710c2", &number));
+    revoke(&made, &["-f", "own.yaml", "--not-before", "none", "--force", "--yes"]).expect(0);
+    assert_eq!(entries(&made), [1, 1, 1, 1, 5]);
+    let run = revoke(&made, &["--delete", "my-renew-revocation", "--yes"]).expect(0);
+    assert!(run.err.contains(&format!("stays revoked, by the revocation {name}")), "{run:?}");
+    assert_eq!(status_of(&made, "front-proxy-client"), "revoked");
+}
+
+#[test]
+fn what_needs_a_running_cluster_is_refused_before_anything_changes() {
+    let made = made();
+    let before = picture(&made.stage.at("root"), &[]);
+    for option in ["--apply", "--end-connections"] {
+        let run = revoke(&made, &["--serial", "1234", option, "--yes"]).expect(2);
+        assert!(run.err.contains(option), "{run:?}");
+    }
+    assert_eq!(picture(&made.stage.at("root"), &[]), before);
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn serial(made: &Made, path: &str) -> String {
 fn openssl_believes_the_lists_and_refuses_what_they_name() {
     for algorithm in ["rsa-2048", "ecdsa-p384"] {
         let made = Made::new(&[&MACHINE[..], &["--key-algorithm", algorithm]].concat());
-        revoke(&made, &["--serial", &serial(&made, "etcd/healthcheck-client.crt")]);
+        revoke(&made, &["--serial", &serial(&made, "etcd/healthcheck-client.crt"), "--force"]);
         let (ca, list) = (made.pki("etcd/ca.crt"), made.pki("etcd/kubepki/client.crl"));
         let read = |more: &[&str]| {
             let mut command = Command::new("openssl");
@@ -62,7 +62,7 @@ fn etcd_keeps_out_a_revoked_client_and_a_revoked_peer_and_nobody_else() {
         let health = |etcd: &Etcd| etcd.ctl_as(0, "etcd/healthcheck-client", &["get", "key"]).status.success();
         assert!(health(&etcd));
         let client = serial(&nodes[0], "etcd/healthcheck-client.crt");
-        nodes.iter().for_each(|node| revoke(node, &["--serial", &client]));
+        nodes.iter().for_each(|node| revoke(node, &["--serial", &client, "--force"]));
         for node in &nodes {
             for list in ["client.crl", "peer.crl"] {
                 let bytes = std::fs::read(node.pki(&format!("etcd/kubepki/{list}"))).unwrap();

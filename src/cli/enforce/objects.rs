@@ -15,7 +15,7 @@ pub const DEFINITION: &str = include_str!("../../../docs/renewrevocation-crd.yam
 /// has none; says of each what became of it.
 ///
 /// # Errors
-/// When no API server takes them; what was written before stays, and the same can be done again.
+/// Exit code 6 when no API server takes them; what was written before stays, and the same can be done again.
 pub fn apply(target: &Target, objects: &[Value]) -> anyhow::Result<Vec<(String, Stored)>> {
     let definition: Value = serde_yaml::from_str(DEFINITION)?;
     let done = anywhere(target, |api| {
@@ -23,8 +23,10 @@ pub fn apply(target: &Target, objects: &[Value]) -> anyhow::Result<Vec<(String, 
         objects.iter().map(|object| Ok((name(object), api.store_revocation(object)?))).collect::<Result<Vec<_>, _>>()
     });
     done.map_err(|reason| {
-        Failure::failed(format!("the revocations are not stored in the cluster: {reason}"))
-            .hint("the ledger on the nodes is what is enforced; `kubepki revoke --apply` stores it once an API server answers")
+        Failure::partial(format!("the revocations are on the ledger, but not stored in the cluster: {reason}"))
+            .hint(
+                "the ledger on the nodes is what is enforced; `kubepki revoke --apply` stores it in the cluster later",
+            )
             .into()
     })
 }
@@ -32,10 +34,10 @@ pub fn apply(target: &Target, objects: &[Value]) -> anyhow::Result<Vec<(String, 
 /// Deletes the object of a revocation that was taken back; says whether there was one.
 ///
 /// # Errors
-/// When no API server does it.
+/// Exit code 6 when no API server does it.
 pub fn delete(target: &Target, namespace: &str, name: &str) -> anyhow::Result<bool> {
     anywhere(target, |api| api.delete_revocation(namespace, name)).map_err(|reason| {
-        Failure::failed(format!("the object {namespace}/{name} is not deleted: {reason}"))
+        Failure::partial(format!("it is off the ledger, but the object {namespace}/{name} is not deleted: {reason}"))
             .hint("`kubectl delete renewrevocations` does it once an API server answers")
             .into()
     })

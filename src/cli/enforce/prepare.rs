@@ -75,7 +75,8 @@ pub fn prepare(
     if is_live && !change.what_if {
         live::refuse_unwell(session, target, &manifests)?;
     }
-    let mut crew = Crew::new(session, target, args, crate::plan::enforcement::COMMAND);
+    let mut crew =
+        Crew::new(session, target, args, crate::plan::enforcement::COMMAND).asked_with(session.words.clone());
     if is_live {
         crew = crew.rolling(rolling(session, target, args, &manifests), session.words.clone());
     }
@@ -167,8 +168,9 @@ pub fn end_connections(session: &Session, target: &Target, args: &TargetArgs) ->
     let preparation = Preparation { blueprint, ..Preparation::default() };
     let blueprint = in_order(session, target, preparation, &manifests)?;
     live::refuse_unwell(session, target, &manifests)?;
+    // Without words: once this is finished nothing is left of what was asked for.
     let crew = Crew::new(session, target, args, crate::plan::enforcement::COMMAND)
-        .rolling(rolling(session, target, args, &manifests), session.words.clone());
+        .rolling(rolling(session, target, args, &manifests), Vec::new());
     // Whoever agreed to the revocation has agreed to this with it.
     let agreed = ChangeArgs { yes: true, ..ChangeArgs::default() };
     crew.carry_out(&agreed, &blueprint, "")

@@ -110,8 +110,11 @@ impl Work<'_> {
         if self.args.delete.is_some() {
             return Ok(());
         }
-        if self.args.end_connections && enforces(result) {
-            end_connections(session, target, &self.args.target)?;
+        let ends = self.args.end_connections && enforces(result);
+        if ends && let Err(error) = end_connections(session, target, &self.args.target) {
+            session.result(result)?;
+            let message = "the revocation is enforced, but what was open before may be open still";
+            return Err(error.context(Failure::partial(message)));
         }
         let mut answers = Vec::new();
         for (_, credential) in &self.given.credentials {
@@ -164,8 +167,8 @@ impl Work<'_> {
             }
             documents.push(object);
         }
-        if let Some(name) = &self.args.delete {
-            objects::delete(self.target, crate::pki::revocation::NAMESPACE, name)?;
+        if let Some(taken) = &self.taken {
+            objects::delete(self.target, &taken.namespace, &taken.name)?;
         }
         for (name, stored) in objects::apply(self.target, &documents)? {
             self.session.ui.step(&format!("stored in the cluster: {name} ({stored:?})"));

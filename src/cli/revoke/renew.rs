@@ -11,14 +11,18 @@ use crate::plan::revoke::Case;
 use crate::plan::rotate::COMMAND;
 use crate::report::Format;
 
+/// A kubelet's own client certificate. It renews that by itself in its time, but not for this.
+const OF_KUBELETS: [&str; 2] = ["kubelet-client", "kubelet.conf"];
+
 /// Absolute paths of the files whose certificates this run would revoke and kubepki can renew.
 pub(super) fn paths(case: &Case<'_>, rows: &[Row<'_>]) -> Vec<String> {
     let hit: Vec<&str> = case.hit().map(|known| known.issued.sha256.as_str()).collect();
     let is_hit = |row: &Row<'_>| row.certificate.is_some_and(|one| hit.contains(&one.fingerprint_hex().as_str()));
     let mut paths: Vec<String> = rows
         .iter()
-        .filter(|row| row.managed && row.is_first() && is_hit(row))
-        .map(|row| row.artifact.path.display().to_string())
+        .filter(|row| row.managed || row.id().is_some_and(|id| OF_KUBELETS.contains(&id)))
+        .filter(|row| row.is_first() && is_hit(row))
+        .map(|row| row.file().display().to_string())
         .collect();
     paths.sort();
     paths.dedup();

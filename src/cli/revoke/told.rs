@@ -76,8 +76,9 @@ pub(super) fn requests(target: &Target, snapshot: &Snapshot, session: &Session) 
     Vec::new()
 }
 
-/// SHA-256 (lower-case hex) of the certificates with which whoever runs this works: those of the current context.
-pub(super) fn operator() -> Vec<String> {
+/// Files on this machine, and SHA-256 (lower-case hex) of the certificates in them, with which whoever runs this works: those
+/// of the current context.
+pub(super) fn operator() -> Vec<(String, String)> {
     let listed = std::env::var_os("KUBECONFIG").filter(|list| !list.is_empty());
     let paths: Vec<PathBuf> = match listed {
         Some(list) => std::env::split_paths(&list).filter(|path| !path.as_os_str().is_empty()).collect(),
@@ -88,7 +89,9 @@ pub(super) fn operator() -> Vec<String> {
     let found = observe::node(&here, &Wanted { scopes, keys: Keys::PublicHalf });
     let own = |path: &Path| {
         let kubeconfig = found.at(path)?.content()?.kubeconfig.as_ref()?.as_ref().ok()?;
-        Some(kubeconfig.current_user()?.certificate.certificates().next()?.fingerprint_hex())
+        let material = &kubeconfig.current_user()?.certificate;
+        let file = material.file.as_deref().unwrap_or(path).display().to_string();
+        Some((file, material.certificates().next()?.fingerprint_hex()))
     };
     found.artifacts.iter().filter_map(|artifact| own(&artifact.path)).collect()
 }

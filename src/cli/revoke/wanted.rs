@@ -13,6 +13,7 @@ use crate::node::local::LocalNode;
 use crate::node::{FoundState, Node, Query};
 use crate::pki::certificate::SerialNumber;
 use crate::pki::revocation::{DnsPattern, Entry, Kind, NAMESPACE, Revocation, entry, manifest};
+use crate::plan::revoke::ledger;
 
 /// `--not-before`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,14 +33,64 @@ pub(in crate::cli) fn not_before(text: &str) -> Result<NotBefore, String> {
     moment::parse(text).map(NotBefore::Moment).map_err(|_| wrong)
 }
 
-/// Everything that options and the manifest want revoked, with names that `ledger` does not have yet where none is given.
-/// `serials` are those of the certificates in given files.
-pub(super) fn revocations(
-    args: &RevokeArgs,
-    serials: &[SerialNumber],
-    ledger: &[Revocation],
-    now: OffsetDateTime,
-) -> anyhow::Result<Vec<Revocation>> {
+/// What is to be revoked.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// What is put on the ledger.
+    pub(super) new: Vec<Revocation>,
+    /// What the ledger says already, with the name of the revocation that does.
+    pub(super) standing: Vec<(Entry, String)>,
+}
+
+impl Wanted {
+    /// Refuses entries that would revoke everything that is still to be issued, unless somebody said so.
+    pub(super) fn refuse_unsaid(&self, args: &RevokeArgs) -> Result<(), Failure> {
+        let is_open = |entry: &&Entry| entry.not_before.is_none() && !matches!(entry.kind, Kind::Serial(_));
+        let open = self.new.iter().flat_map(|revocation| &revocation.entries).find(is_open);
+        match (open, args.not_before) {
+            (Some(entry), None) => Err(Failure::usage(format!(
+                "{entry}: without a moment this revokes renewed and future certificates, too, and nobody can issue such any \
+                 more"
+            ))
+            .hint("--not-before now revokes what there is; --not-before none says that this is meant")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same as it goes on a ledger: without what that says already, and with a name of its own where none was given.
+    /// Manifests, and a revocation of a name that is on the ledger, say what they say: there the object counts, and not only
+    /// what it means.
+    ///
+    /// # Errors
+    /// Never, as long as a moment can be written.
+    pub(super) fn on(mut self, ledger: &[Revocation], args: &RevokeArgs, now: OffsetDateTime) -> anyhow::Result<Self> {
+        let by_options = match &args.file {
+            // It comes behind those of the manifest.
+            Some(_) if !args.names_certificates() => None,
+            _ => self.new.pop(),
+        };
+        let Some(mut own) = by_options else { return Ok(self) };
+        if args.revocation_name.is_none() {
+            own.name = fresh_name(ledger, &self.new, now)?;
+        }
+        if !ledger.iter().any(|known| known.name == own.name) {
+            own.entries.retain(|entry| match ledger::covering(ledger, entry) {
+                Some(other) => {
+                    self.standing.push((entry.clone(), other.name.clone()));
+                    false
+                }
+                None => true,
+            });
+        }
+        if !own.entries.is_empty() {
+            self.new.push(own);
+        }
+        Ok(self)
+    }
+}
+
+/// Everything that options and the manifest want revoked. `serials` are those of the certificates in given files.
+pub(super) fn revocations(args: &RevokeArgs, serials: &[SerialNumber], now: OffsetDateTime) -> anyhow::Result<Wanted> {
     let mut all = match &args.file {
         Some(path) => read(path)?,
         None => Vec::new(),
@@ -56,7 +107,7 @@ pub(super) fn revocations(
     if !entries.is_empty() {
         let name = match &args.revocation_name {
             Some(name) => name.clone(),
-            None => fresh_name(ledger, &all, now)?,
+            None => fresh_name(&[], &all, now)?,
         };
         if all.iter().any(|revocation| revocation.name == name) {
             return Err(Failure::usage(format!("the manifest has a revocation `{name}`, too"))
@@ -82,20 +133,7 @@ pub(super) fn revocations(
             return Err(Failure::usage(format!("{own} overlaps with {other}")).hint("leave one of them out").into());
         }
     }
-    Ok(all)
-}
-
-/// Refuses entries that would revoke everything that is still to be issued, unless somebody said so.
-pub(super) fn refuse_unsaid(args: &RevokeArgs, all: &[Revocation]) -> Result<(), Failure> {
-    let is_open = |entry: &&Entry| entry.not_before.is_none() && !matches!(entry.kind, Kind::Serial(_));
-    let open = all.iter().flat_map(|revocation| &revocation.entries).find(is_open);
-    match (open, args.not_before) {
-        (Some(entry), None) => Err(Failure::usage(format!(
-            "{entry}: without a moment this revokes renewed and future certificates, too, and nobody can issue such any more"
-        ))
-        .hint("--not-before now revokes what there is; --not-before none says that this is meant")),
-        _ => Ok(()),
-    }
+    Ok(Wanted { new: all, standing: Vec::new() })
 }
 
 fn entries(

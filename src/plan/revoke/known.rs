@@ -33,6 +33,8 @@ pub struct Place {
     pub node: String,
     /// Absolute path as rows have it, `FILE#user/NAME` in a kubeconfig.
     pub path: String,
+    /// Absolute path of the file in which it lies; for a server, its address.
+    pub file: String,
     /// kubeadm's id of the file, where it has one.
     pub id: Option<&'static str>,
     /// What kind of place.
@@ -88,6 +90,7 @@ pub fn known(snapshot: &Snapshot, rows: &[Row<'_>], told: &[Issued], ledger: &[R
         let place = Place {
             node: row.node_name.to_owned(),
             path: row.path.clone(),
+            file: row.file().display().to_string(),
             id: row.id(),
             source: row.artifact.source,
             is_own: row.is_first(),

@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 use crate::error::Failure;
-use crate::pki::revocation::Revocation;
+use crate::pki::revocation::{Entry, Revocation};
 use crate::snapshot::Snapshot;
 
 /// The ledger that all nodes together have, with a sentence for everything in which they differ. Where one node revokes
@@ -65,4 +65,15 @@ pub fn take(ledger: &mut Vec<Revocation>, name: &str) -> Result<Revocation, Fail
             Err(Failure::not_found(format!("there is no revocation `{name}`")).hint(hint))
         }
     }
+}
+
+/// The revocation that says what `entry` says, or more.
+pub fn covering<'l>(ledger: &'l [Revocation], entry: &Entry) -> Option<&'l Revocation> {
+    ledger.iter().find(|revocation| revocation.entries.iter().any(|own| own.covers(entry)))
+}
+
+/// The entries of one that was taken out which the ledger says all the same, with the name of the revocation that does.
+pub fn still<'l>(ledger: &'l [Revocation], taken: &'l Revocation) -> Vec<(&'l Entry, &'l str)> {
+    let entries = taken.entries.iter();
+    entries.filter_map(|entry| Some((entry, covering(ledger, entry)?.name.as_str()))).collect()
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use time::OffsetDateTime;
 
+use super::live::proof::client_of_etcd;
 use super::live::{self, proof::places};
 use super::session::Session;
 use super::target::{Extent, Place, Target, TargetArgs, TargetNode};
@@ -13,7 +14,7 @@ use crate::error::{ExitCode, Failure};
 use crate::live::component::Component;
 use crate::live::credential::Credential;
 use crate::live::places::Places;
-use crate::live::proof::prove;
+use crate::live::proof::{prove, prove_beside};
 use crate::node::Node;
 use crate::node::fleet::{AT_ONCE, side_by_side};
 use crate::node::http::Limits;
@@ -185,7 +186,13 @@ impl Asker<'_> {
                         continue;
                     }
                 };
-                let verdict = prove(&*node.node, component, &listener.endpoint, &credential, self.limits);
+                // Whom a list of etcd's names is told apart from silence beside somebody whom it answers.
+                let is_to_be_refused = component == Component::Etcd && !shown.expected;
+                let known = if is_to_be_refused { client_of_etcd(node).ok() } else { None };
+                let verdict = match known {
+                    Some(known) => prove_beside(&*node.node, &listener.endpoint, &credential, &known, self.limits),
+                    None => prove(&*node.node, component, &listener.endpoint, &credential, self.limits),
+                };
                 let verdict = shown.judged(verdict, component);
                 proofs.push(proof(verdict.accepted, verdict.reason));
             }

@@ -74,12 +74,38 @@ fn api_server(node: &dyn Node, endpoint: &Endpoint, credential: &Credential, lim
     }
 }
 
-fn etcd(node: &dyn Node, endpoint: &Endpoint, credential: &Credential, limits: Limits) -> Verdict {
-    match credential
-        .tls()
-        .map_err(super::api_server::unusable)
-        .and_then(|tls| Ok(ask(node, endpoint, Some(&tls), &Request::get("/health"), limits)?))
+/// As [`prove`], to a member of etcd, beside a client that it is known to let in. Whom its revocation list names gets no answer but
+/// the end of the connection; that is a refusal where it happens twice and the other one is answered in between.
+pub fn prove_beside(
+    node: &dyn Node,
+    endpoint: &Endpoint,
+    credential: &Credential,
+    known: &Credential,
+    limits: Limits,
+) -> Verdict {
+    let is_cut =
+        |answer: &Result<Response, NoAnswer>| matches!(answer, Err(NoAnswer::Unanswered(Unanswered::Broken(_))));
+    let first = health(node, endpoint, credential, limits);
+    if is_cut(&first)
+        && health(node, endpoint, known, limits).is_ok_and(|answer| matches!(answer.status, 200 | 503))
+        && is_cut(&health(node, endpoint, credential, limits))
     {
+        return Verdict::new(Some(false), "the connection ends without an answer, and others are answered");
+    }
+    client(first)
+}
+
+fn etcd(node: &dyn Node, endpoint: &Endpoint, credential: &Credential, limits: Limits) -> Verdict {
+    client(health(node, endpoint, credential, limits))
+}
+
+fn health(node: &dyn Node, endpoint: &Endpoint, credential: &Credential, limits: Limits) -> Result<Response, NoAnswer> {
+    let tls = credential.tls().map_err(super::api_server::unusable)?;
+    Ok(ask(node, endpoint, Some(&tls), &Request::get("/health"), limits)?)
+}
+
+fn client(answer: Result<Response, NoAnswer>) -> Verdict {
+    match answer {
         // 503: it answers its clients, that it has no quorum.
         Ok(answer) if matches!(answer.status, 200 | 503) => Verdict::new(Some(true), "client of etcd"),
         Ok(answer) => refused(&super::api_server::refusal(&answer)),

@@ -1,6 +1,13 @@
 //! Revocation lists judged by others: openssl reads and believes them, and real etcd members keep out whom they name.
 
 use std::process::Command;
+use std::time::Duration;
+
+use kubepki::live::credential::Credential;
+use kubepki::live::proof::prove_beside;
+use kubepki::node::http::Limits;
+use kubepki::node::local::LocalNode;
+use kubepki::node::probe::Endpoint;
 
 use super::etcd::{pki_dirs, three_nodes};
 use crate::support::etcd::{Etcd, programs};
@@ -51,6 +58,19 @@ fn openssl_believes_the_lists_and_refuses_what_they_name() {
     }
 }
 
+/// The end of a connection is told from silence beside a client that is answered, and not without one.
+fn proves_it(etcd: &Etcd, node: &Made) {
+    let here = LocalNode::open("local", "/").unwrap();
+    let credential = |name: &str| Credential::read_pair(&here, &node.pki(name), &node.pki("etcd/ca.crt")).unwrap();
+    let (revoked, known) = (credential("etcd/healthcheck-client"), credential("apiserver-etcd-client"));
+    let endpoint: Endpoint = etcd.client_url(0).parse().unwrap();
+    let limits = Limits { time: Duration::from_secs(30), size: 1 << 20 };
+    let beside = |one: &Credential, other: &Credential| prove_beside(&here, &endpoint, one, other, limits).accepted;
+    assert_eq!(beside(&revoked, &known), Some(false));
+    assert_eq!(beside(&known, &known), Some(true));
+    assert_eq!(beside(&revoked, &revoked), None, "nobody is answered, so nothing is proven");
+}
+
 #[test]
 fn etcd_keeps_out_a_revoked_client_and_a_revoked_peer_and_nobody_else() {
     for program in programs("etcd_keeps_out_a_revoked_client_and_a_revoked_peer_and_nobody_else") {
@@ -70,6 +90,7 @@ fn etcd_keeps_out_a_revoked_client_and_a_revoked_peer_and_nobody_else() {
             }
         }
         assert!(!health(&etcd), "no restart is needed");
+        proves_it(&etcd, &nodes[0]);
         assert!(
             etcd.ctl_as(1, "etcd/healthcheck-client", &["get", "key"]).status.success(),
             "another node's own is good"

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 
 use super::{LIMITS, own};
-use crate::cli::live::proof::places;
+use crate::cli::live::proof::{client_of_etcd, places};
 use crate::cli::session::Session;
 use crate::cli::target::{Target, TargetNode};
 use crate::live::api_server::ApiServer;
 use crate::live::component::Component;
 use crate::live::credential::{Credential, certificates};
 use crate::live::enforcement::Holder;
-use crate::live::proof::prove;
+use crate::live::proof::{prove, prove_beside};
 use crate::live::wait::until;
 use crate::node::{FoundState, Query};
 use crate::pki::certificate::Certificate;
@@ -129,7 +129,11 @@ fn patiently(session: &Session, mut ask: impl FnMut() -> Option<Answer>) -> Opti
 fn shown(session: &Session, node: &TargetNode, component: Component, credential: &Credential) -> Option<Answer> {
     let endpoint = places(node).ok()?.of(component)?.endpoint.clone();
     let credential = trusting(node, credential, component);
-    let verdict = prove(&*node.node, component, &endpoint, &credential, LIMITS);
+    let known = if component == Component::Etcd { client_of_etcd(node).ok() } else { None };
+    let verdict = match known {
+        Some(known) => prove_beside(&*node.node, &endpoint, &credential, &known, LIMITS),
+        None => prove(&*node.node, component, &endpoint, &credential, LIMITS),
+    };
     Some(Answer {
         node: node.node.name().to_owned(),
         endpoint: endpoint.to_string(),

@@ -177,7 +177,7 @@ pub fn etcd(node: &TargetNode, may_lack: bool) -> Result<(), String> {
 }
 
 /// The credential with which the node's own probes ask its member of etcd.
-fn client_of_etcd(node: &TargetNode) -> Result<Credential, String> {
+pub(in crate::cli) fn client_of_etcd(node: &TargetNode) -> Result<Credential, String> {
     let folder = node.layout.pki_dir.join("etcd");
     Credential::read_pair(&*node.node, &folder.join("healthcheck-client"), &folder.join("ca.crt"))
 }

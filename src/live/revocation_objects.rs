@@ -11,6 +11,7 @@ use crate::node::interrupt::Interrupt;
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const GROUP: &str = "/apis/certificates.microsoft.com/v1";
+const VERSION: &str = "v1";
 const PLURAL: &str = "renewrevocations";
 
 /// How long an API server may take to serve a new kind.
@@ -33,8 +34,9 @@ impl ApiServer<'_> {
     /// When it is not defined, or not served in time.
     pub fn define_revocations(&self, definition: &Value) -> Result<(), NoAnswer> {
         match self.post(DEFINITIONS, definition) {
-            Err(error) if error.status() != Some(409) => return Err(error),
-            _ => {}
+            Ok(_) => {}
+            Err(error) if error.status() == Some(409) => self.refuse_other_definition(definition)?,
+            Err(error) => return Err(error),
         }
         let served =
             until(Instant::now() + PATIENCE, &Interrupt::default(), || self.get(&format!("{GROUP}/{PLURAL}?limit=1")));
@@ -42,6 +44,17 @@ impl ApiServer<'_> {
             super::wait::Stopped::Late(error) => error,
             super::wait::Stopped::Interrupted => NoAnswer::Malformed("interrupted".to_owned()),
         })
+    }
+
+    /// Refuses a definition that is there and knows no such version: waiting would not help.
+    fn refuse_other_definition(&self, definition: &Value) -> Result<(), NoAnswer> {
+        let name = definition["metadata"]["name"].as_str().unwrap_or_default();
+        let there = self.get(&format!("{DEFINITIONS}/{}", segment(name)))?;
+        let versions = there["spec"]["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if versions.iter().any(|version| version["name"] == VERSION && version["served"] == true) {
+            return Ok(());
+        }
+        Err(NoAnswer::Malformed(format!("the definition {name} in the cluster serves no version {VERSION}")))
     }
 
     /// Creates an object, or makes the one of its name say what it says; other metadata of that stays.

@@ -166,7 +166,8 @@ fn the_kind_of_revocations_is_defined_and_takes_the_known_example() {
     let Some(stage) = Stage::new("the_kind_of_revocations_is_defined_and_takes_the_known_example") else { return };
     let admin = stage.credential("super-admin.conf");
     let api = ApiServer::new(&stage.node, stage.endpoint.clone(), &admin, LIMITS).unwrap();
-    let definition = serde_yaml::from_str(include_str!("../../docs/renewrevocation-crd.yaml")).unwrap();
+    let definition: serde_json::Value =
+        serde_yaml::from_str(include_str!("../../docs/renewrevocation-crd.yaml")).unwrap();
     api.define_revocations(&definition).unwrap();
     api.define_revocations(&definition).unwrap();
     let mut object: serde_json::Value = serde_yaml::from_str(EXAMPLE).unwrap();
@@ -181,6 +182,16 @@ fn the_kind_of_revocations_is_defined_and_takes_the_known_example() {
     assert!(said(&listed).contains("My list of renew revocations"), "{}", said(&listed));
     assert!(api.delete_revocation("kube-system", "my-renew-revocation").unwrap());
     assert!(!api.delete_revocation("kube-system", "my-renew-revocation").unwrap());
+    // Somebody's own definition with another version stays as it is, and nobody waits for it to be served.
+    let deleted = stage.plane.kubectl("super-admin.conf", &["delete", "crd", "--all"]);
+    assert!(deleted.status.success(), "{}", said(&deleted));
+    let mut other = definition.clone();
+    other["spec"]["versions"][0]["name"] = "v9".into();
+    let other = stage.made.stage.put("other.json", other.to_string());
+    let created = stage.plane.kubectl("super-admin.conf", &["create", "-f", other.to_str().unwrap()]);
+    assert!(created.status.success(), "{}", said(&created));
+    let refused = api.define_revocations(&definition).unwrap_err().to_string();
+    assert!(refused.contains("serves no version v1"), "{refused}");
 }
 
 const EXAMPLE: &str = "

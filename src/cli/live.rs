@@ -161,7 +161,9 @@ pub fn rolling<'a>(
         means,
         parallel: parallel.unwrap_or(WORKERS).into(),
         prove: Box::new(prove),
-        before: Box::new(move |node, journal, step| drain::drain(session, target, node, journal, step)),
+        before: Box::new(move |node, journal, step, heading| {
+            drain::drain(session, target, node, journal, (step, heading));
+        }),
         between: Box::new(move |moment, legs| barriers.between(moment, legs)),
     }
 }

@@ -237,7 +237,9 @@ pub fn run(args: &RevokeArgs, session: &mut Session) -> anyhow::Result<ExitCode>
     };
     match work.carry_out(&snapshot, &seats, &whole)? {
         Step::Done(code) => Ok(code),
-        Step::RenewFirst(..) => Err(Failure::failed("what was renewed is revoked again").into()),
+        Step::RenewFirst(..) => Err(Failure::failed("what was renewed is revoked again; nothing is on the ledger yet")
+            .hint("`--not-before now` spares what is issued from now on")
+            .into()),
     }
 }
 
@@ -247,7 +249,7 @@ fn quiet<'a>(target: &Target) -> Rolling<'a> {
         means: live::means(target.cluster.as_ref()),
         parallel: 1,
         prove: Box::new(|_, _, _| Ok(())),
-        before: Box::new(|_, _, _| ()),
+        before: Box::new(|_, _, _, _| ()),
         between: Box::new(|_, _| Ok(())),
     }
 }

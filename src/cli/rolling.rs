@@ -28,8 +28,17 @@ use crate::plan::restart::Means;
 /// Waits until a node is well after that step of its journal has changed it, forwards or back.
 pub type Proof<'a> = dyn Fn(&TargetNode, &Journal, usize) -> anyhow::Result<()> + Sync + 'a;
 
-/// Makes a node ready for a step, forwards or back.
-pub type Before<'a> = dyn Fn(&TargetNode, &Journal, usize) + Sync + 'a;
+/// Which way a node is led through its steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heading {
+    /// From what is to what was planned.
+    Onwards,
+    /// To what was before.
+    Back,
+}
+
+/// Makes a node ready for a step. It may be asked again for a step that was interrupted.
+pub type Before<'a> = dyn Fn(&TargetNode, &Journal, usize, Heading) + Sync + 'a;
 
 /// A moment between two phases, when no node is being changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +82,7 @@ impl Rolling<'_> {
             means: Means::default(),
             parallel: 1,
             prove: Box::new(|_, _, _| Ok(())),
-            before: Box::new(|_, _, _| ()),
+            before: Box::new(|_, _, _, _| ()),
             between: Box::new(|_, _| Ok(())),
         }
     }

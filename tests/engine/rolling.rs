@@ -89,7 +89,7 @@ fn rolling(proofs: &Proofs) -> Rolling<'static> {
         means: Means::default(),
         parallel: 2,
         prove,
-        before: Box::new(|_, _, _| ()),
+        before: Box::new(|_, _, _, _| ()),
         between: Box::new(|_, _| Ok(())),
     }
 }
@@ -296,7 +296,7 @@ fn a_node_that_does_not_get_well_stops_the_walk_before_the_next_one() {
         means: Means::default(),
         parallel: 1,
         prove,
-        before: Box::new(|_, _, _| ()),
+        before: Box::new(|_, _, _, _| ()),
         between: Box::new(|_, _| Ok(())),
     };
     let crew = Crew::new(&session, &target, &args, "rotate-certs").rolling(rolling(&Proofs::default()), Vec::new());

@@ -5,10 +5,16 @@
 //! util-linux): connections wait in the kernel's queue before any TLS, load balancers see that and go elsewhere, requests
 //! under way are answered. Without a second API server there is nowhere to go, so nothing is done.
 //!
+//! A step that was interrupted may have ended it already: then what runs is new, and is left alone.
+//!
 //! A leader of etcd that ends costs every client an election. It hands over while it still serves.
 
+use std::path::Path;
+
 use super::proof;
-use crate::apply::journal::Journal;
+use crate::apply::journal::{FileState, Journal};
+use crate::apply::sha256;
+use crate::cli::rolling::Heading;
 use crate::cli::session::Session;
 use crate::cli::target::{Target, TargetNode};
 use crate::pki::layout::Role;
@@ -38,11 +44,17 @@ sleep 1
 
 /// Before a step of a node that ends its API server or its member of etcd. What goes wrong is no error: the step would end
 /// them anyway.
-pub(super) fn drain(session: &Session, target: &Target, node: &TargetNode, journal: &Journal, step: usize) {
+pub(super) fn drain(
+    session: &Session,
+    target: &Target,
+    node: &TargetNode,
+    journal: &Journal,
+    (step, heading): (usize, Heading),
+) {
     let Some(planned) = journal.steps.get(step) else { return };
     let ends = |name: &str| planned.stops.iter().chain(&planned.restarts).any(|component| component == name);
     let others = target.nodes.iter().filter(|other| other.role == Role::ControlPlane).count() > 1;
-    let is_there = |name: &str| ends(name) && others && !super::is_stopped(node, journal, name);
+    let is_there = |name: &str| ends(name) && others && still_runs(node, journal, name, (step, heading));
     let name = node.node.name();
     if is_there(API_SERVER) && !waits_by_itself(node, journal) {
         session.ui.step(&format!("{name}: kube-apiserver takes no new connections for a moment before it ends"));
@@ -57,6 +69,18 @@ pub(super) fn drain(session: &Session, target: &Target, node: &TargetNode, journ
             Err(reason) => session.ui.debug(&format!("{name}: etcd did not hand over its lead: {reason}")),
         }
     }
+}
+
+/// Whether the step has yet to end the component: its manifest is there, and is not what the step leads to.
+fn still_runs(node: &TargetNode, journal: &Journal, component: &str, (step, heading): (usize, Heading)) -> bool {
+    let Some(path) = super::manifest_of(journal, component) else { return true };
+    let Some(text) = super::text_of(node, path) else { return false };
+    let entry = journal.changes.iter().find(|entry| entry.step == step && Path::new(&entry.path) == path);
+    let goal = entry.map(|entry| match heading {
+        Heading::Onwards => &entry.after,
+        Heading::Back => &entry.before,
+    });
+    !matches!(goal, Some(FileState::File { sha256: goal, .. }) if *goal == sha256(text.as_bytes()))
 }
 
 /// Whether the API server goes on answering for a while after it was told to end.

@@ -6,7 +6,7 @@ use super::course::command_for;
 use super::sight::Sight;
 use crate::apply::journal::Journal;
 use crate::cli::live::{self, between::Letting};
-use crate::cli::rolling::{Moment, Rolling};
+use crate::cli::rolling::{Heading, Moment, Rolling};
 use crate::cli::session::Session;
 use crate::cli::target::{TargetArgs, TargetNode};
 use crate::error::Failure;
@@ -29,9 +29,9 @@ pub(super) fn rolling<'a>(session: &'a Session, sight: &'a Sight, args: &'a Targ
     let own = move |node: &TargetNode, journal: &Journal, step: usize| {
         if journal.phase_of(step).is_of_repair() { Ok(()) } else { prove(node, journal, step) }
     };
-    let drained = move |node: &TargetNode, journal: &Journal, step: usize| {
+    let drained = move |node: &TargetNode, journal: &Journal, step: usize, heading: Heading| {
         if !journal.phase_of(step).is_of_repair() {
-            before(node, journal, step);
+            before(node, journal, step, heading);
         }
     };
     let moments = move |moment: Moment, legs: &[(&TargetNode, Journal)]| match moment {

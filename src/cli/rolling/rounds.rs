@@ -4,7 +4,7 @@
 //! What has happened is told by the nodes' journals alone, so a walk begins wherever the last one stopped, whichever way
 //! that one went.
 
-use super::{Crew, Legs, Moment, Rolling, blame};
+use super::{Crew, Heading, Legs, Moment, Rolling, blame};
 use crate::apply::journal::Journal;
 use crate::cli::record;
 use crate::cli::target::TargetNode;
@@ -153,7 +153,7 @@ impl<'a> Crew<'a> {
         let mut journal = journal.clone();
         while journal.steps_of(phase).contains(&journal.done) {
             let step = journal.done;
-            (rolling.before)(target, &journal, step);
+            (rolling.before)(target, &journal, step, Heading::Onwards);
             let changed = self.on(target, |transactions| transactions.advance(step))?;
             self.after_changes(rolling, target, &changed, step)?;
             journal = self.on(target, |transactions| transactions.pass(step))?;
@@ -231,7 +231,7 @@ impl<'a> Crew<'a> {
         step: usize,
         force: bool,
     ) -> anyhow::Result<()> {
-        (rolling.before)(target, journal, step);
+        (rolling.before)(target, journal, step, Heading::Back);
         let back = self.on(target, |transactions| transactions.retreat(step, force))?;
         self.after_changes(rolling, target, &back, step)?;
         *journal = self.on(target, |transactions| transactions.recover(step))?;

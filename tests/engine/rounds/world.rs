@@ -232,7 +232,7 @@ pub(super) fn rolling<'a>(roots: &'a [TestRoot], log: &Log, fate: &Fate) -> Roll
         })
     });
     let means = Means { kubelet: "restart the kubelet".to_owned(), ..Means::default() };
-    Rolling { means, parallel: 2, prove, before: Box::new(|_, _, _| ()), between }
+    Rolling { means, parallel: 2, prove, before: Box::new(|_, _, _, _| ()), between }
 }
 
 /// What a run is for.

@@ -256,11 +256,7 @@ fn recover(args: &CreateCertsArgs, session: &Session, crew: &Crew<'_>) -> anyhow
 
 /// Plans anew what an interrupted run had asked for when it had changed nothing yet.
 fn again(args: &CreateCertsArgs, words: &[String], session: &Session) -> anyhow::Result<ExitCode> {
-    session.ui.status("the interrupted run had not changed anything yet: planning it anew");
-    let mut asked = super::creation(words).ok_or_else(|| {
-        Failure::failed("nothing has changed; what the interrupted run was asked for is not known any more")
-            .hint("run the command again without --continue")
-    })?;
+    let mut asked = super::anew(super::creation(words), session)?;
     asked.target = args.target.clone();
     // Whoever began it agreed to it, and whoever continues it does again.
     asked.change = ChangeArgs { yes: true, ..ChangeArgs::default() };

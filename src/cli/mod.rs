@@ -221,6 +221,19 @@ fn revocation(words: &[String]) -> Option<revoke::RevokeArgs> {
     }
 }
 
+/// What an interrupted run had been asked for, to plan it anew because it had not changed anything yet.
+///
+/// # Errors
+/// When it is not known: nothing is left to go by.
+fn anew<T>(asked: Option<T>, session: &Session) -> anyhow::Result<T> {
+    session.ui.status("the interrupted run had not changed anything yet: planning it anew");
+    asked.ok_or_else(|| {
+        error::Failure::failed("nothing has changed; what the interrupted run was asked for is not known any more")
+            .hint("run the command again without --continue")
+            .into()
+    })
+}
+
 fn asked(words: &[String]) -> Option<Command> {
     let line = std::iter::once("kubepki".to_owned()).chain(words.iter().cloned());
     let matches = Cli::command().try_get_matches_from(line).ok()?;

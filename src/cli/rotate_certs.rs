@@ -401,11 +401,7 @@ fn finish(args: &RotateCertsArgs, session: &Session, crew: &Crew<'_>, journal: &
 
 /// Plans anew what an interrupted run had asked for when it had changed nothing yet.
 fn again(args: &RotateCertsArgs, words: &[String], session: &Session) -> anyhow::Result<ExitCode> {
-    session.ui.status("the interrupted run had not changed anything yet: planning it anew");
-    let mut asked = super::rotation(words).ok_or_else(|| {
-        Failure::failed("nothing has changed; what the interrupted run was asked for is not known any more")
-            .hint("run the command again without --continue")
-    })?;
+    let mut asked = super::anew(super::rotation(words), session)?;
     asked.target = args.target.clone();
     // Whoever began it agreed to it, and whoever continues it does again.
     asked.change = ChangeArgs { yes: true, ..ChangeArgs::default() };

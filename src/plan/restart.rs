@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::blueprint::{Blueprint, FileContent, NodeBlueprint, PlannedFile};
+use super::blueprint::{Blueprint, FileContent, PlannedFile};
 use super::operation::FileAction;
 use crate::pki::manifest::{RESTARTED_AT, annotated};
 
@@ -75,14 +75,11 @@ pub fn arrange(
     for node in &mut blueprint.nodes {
         for component in std::mem::take(&mut node.restarts) {
             let manifest = manifests.iter().find(|one| one.node == node.node && one.component == component);
-            let arranged = match (command(means, &component), &means.strategy, manifest) {
-                (Some(_), ..) => Ok(()),
-                (None, Strategy::StaticPod, Some(manifest)) => pod(node, manifest, stamp),
-                (None, Strategy::StaticPod, None) => Err("there is no manifest of a static pod for it".to_owned()),
-                (None, ..) => Err("the cluster file has no command for it".to_owned()),
-            };
-            match arranged {
-                Ok(()) => node.restarts.push(component),
+            match start(means, &component, manifest, stamp) {
+                Ok(file) => {
+                    node.files.extend(file);
+                    node.restarts.push(component);
+                }
                 Err(reason) => left.push((node.node.clone(), component, reason)),
             }
         }
@@ -90,9 +87,22 @@ pub fn arrange(
     left
 }
 
-fn pod(node: &mut NodeBlueprint, manifest: &Manifest, stamp: &str) -> Result<(), String> {
-    node.files.push(restarted(manifest, stamp)?);
-    Ok(())
+/// What starts a component anew: its manifest with another annotation, or nothing where a command does that.
+///
+/// # Errors
+/// In words, when these means cannot start it.
+pub(super) fn start(
+    means: &Means,
+    component: &str,
+    manifest: Option<&Manifest>,
+    stamp: &str,
+) -> Result<Option<PlannedFile>, String> {
+    match (command(means, component), &means.strategy, manifest) {
+        (Some(_), ..) => Ok(None),
+        (None, Strategy::StaticPod, Some(manifest)) => restarted(manifest, stamp).map(Some),
+        (None, Strategy::StaticPod, None) => Err("there is no manifest of a static pod for it".to_owned()),
+        (None, ..) => Err("the cluster file has no command for it".to_owned()),
+    }
 }
 
 /// The manifest of a static pod that starts anew; `stamp` is what its annotation says from then on.
@@ -117,6 +127,7 @@ pub fn restarted(manifest: &Manifest, stamp: &str) -> Result<PlannedFile, String
 
 #[cfg(test)]
 mod tests {
+    use super::super::blueprint::NodeBlueprint;
     use super::*;
 
     fn blueprint(restarts: &[&str]) -> Blueprint {

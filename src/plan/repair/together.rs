@@ -5,7 +5,7 @@
 
 use super::super::blueprint::{Blueprint, PlannedFile};
 use super::super::phase::{Phase, Step};
-use super::super::restart::{Manifest, Means, Strategy, command, restarted};
+use super::super::restart::{Manifest, Means, start};
 
 /// What is started in which round.
 const ROUNDS: [(Phase, &[&str]); 4] = [
@@ -47,19 +47,4 @@ pub fn arrange(
         }
     }
     left
-}
-
-/// The manifest that starts a component anew; `None` where a command does that.
-fn start(
-    means: &Means,
-    component: &str,
-    manifest: Option<&Manifest>,
-    stamp: &str,
-) -> Result<Option<PlannedFile>, String> {
-    match (command(means, component), &means.strategy, manifest) {
-        (Some(_), ..) => Ok(None),
-        (None, Strategy::StaticPod, Some(manifest)) => restarted(manifest, stamp).map(Some),
-        (None, Strategy::StaticPod, None) => Err("there is no manifest of a static pod for it".to_owned()),
-        (None, ..) => Err("the cluster file has no command for it".to_owned()),
-    }
 }

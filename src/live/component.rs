@@ -111,7 +111,7 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 }
 
 /// Reads the Prometheus text format.
-fn started_at(metrics: &str) -> Option<OffsetDateTime> {
+pub(super) fn started_at(metrics: &str) -> Option<OffsetDateTime> {
     let line = metrics.lines().find(|line| line.starts_with("process_start_time_seconds"))?;
     let value = line.rsplit(' ').next()?.parse::<f64>().ok()?;
     let since = Duration::checked_seconds_f64(value).filter(|_| value > 0.0)?;

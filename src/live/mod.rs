@@ -10,6 +10,7 @@ pub mod aggregation;
 pub mod api_server;
 pub mod authority_set;
 pub mod availability;
+pub mod client_lives;
 pub mod cluster;
 pub mod cluster_info;
 pub mod component;

@@ -23,6 +23,7 @@ mod leftovers;
 mod material;
 mod round;
 mod trusted;
+mod visitors;
 
 pub use material::{At, ContentAt};
 

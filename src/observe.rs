@@ -161,16 +161,18 @@ fn look(node: &dyn Node, wanted: &Wanted, reach: Option<&Reach>) -> anyhow::Resu
         Scope::Machine { kubernetes, kubelet } => Some((kubernetes.as_path(), kubelet.as_path())),
         _ => None,
     });
-    if folders.is_some() {
-        let facts = node.facts()?;
-        snapshot.facts =
-            Some(Facts { host_name: facts.host_name, clock_skew: facts.clock_skew, addresses: facts.addresses });
-    }
     let asked = folders.zip(reach);
     let mut queries: Vec<Query> = wanted.scopes.iter().flat_map(place::queries).collect();
     queries.extend(wanted.scopes.iter().flat_map(records::queries));
     queries.extend(asked.iter().flat_map(|((kubernetes, _), _)| servers::queries(kubernetes)));
-    let mut found = node.read(&queries)?;
+    let mut found = if folders.is_some() {
+        let (facts, found) = node.survey(&queries)?;
+        snapshot.facts =
+            Some(Facts { host_name: facts.host_name, clock_skew: facts.clock_skew, addresses: facts.addresses });
+        found
+    } else {
+        node.read(&queries)?
+    };
     let named = named_by_kubelet(&wanted.scopes, &found);
     if !named.is_empty() {
         found.extend(node.read(&named.iter().cloned().map(Query::File).collect::<Vec<_>>())?);

@@ -55,6 +55,14 @@ pub trait Node: Send + Sync {
     /// Only when the machine cannot be reached.
     fn read(&self, queries: &[Query]) -> anyhow::Result<Vec<Found>>;
 
+    /// [`Node::facts`] and [`Node::read`] at once, which is cheaper where asking costs something.
+    ///
+    /// # Errors
+    /// As both.
+    fn survey(&self, queries: &[Query]) -> anyhow::Result<(NodeFacts, Vec<Found>)> {
+        Ok((self.facts()?, self.read(queries)?))
+    }
+
     /// Carries out one effect durably: when this returns, a power cut does not undo it.
     ///
     /// # Errors

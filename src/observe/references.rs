@@ -20,9 +20,18 @@ pub(super) fn follow(node: &dyn Node, scopes: &[Scope], artifacts: &mut [Artifac
     if wanted.is_empty() {
         return Ok(());
     }
-    let queries: Vec<Query> = wanted.into_iter().map(Query::File).collect();
-    let found: BTreeMap<PathBuf, Result<Content, String>> =
-        node.read(&queries)?.into_iter().map(|file| (file.path.clone(), read(file, keys))).collect();
+    // Most lie where everything has been read already.
+    let known = |artifact: &Artifact| match &artifact.state {
+        State::Read(content) if wanted.contains(&artifact.path) && content.kubeconfig.is_none() => {
+            Some((artifact.path.clone(), Ok((**content).clone())))
+        }
+        _ => None,
+    };
+    let mut found: BTreeMap<PathBuf, Result<Content, String>> = artifacts.iter().filter_map(known).collect();
+    let left: Vec<Query> = wanted.into_iter().filter(|path| !found.contains_key(path)).map(Query::File).collect();
+    if !left.is_empty() {
+        found.extend(node.read(&left)?.into_iter().map(|file| (file.path.clone(), read(file, keys))));
+    }
     for material in artifacts.iter_mut().flat_map(materials) {
         if let Some(result) = material.file.as_ref().and_then(|path| found.get(path)) {
             material.content = Some(result.clone().map(Box::new));

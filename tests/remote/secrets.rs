@@ -48,7 +48,7 @@ impl Watch {
             work();
             self.ends.store(true, Ordering::SeqCst);
         });
-        assert!(self.rounds.load(Ordering::SeqCst) > 3, "nobody looked");
+        assert!(self.rounds.load(Ordering::SeqCst) > 0, "nobody looked");
         self.seen.into_inner().unwrap()
     }
 

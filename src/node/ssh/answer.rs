@@ -1,5 +1,7 @@
 //! What a script answered, taken apart word by word. Nothing in it is trusted.
 
+use std::time::Instant;
+
 use super::wiped::Wiped;
 
 /// The answer of a script.
@@ -10,14 +12,16 @@ pub(super) struct Answer {
     start: usize,
     stderr: Vec<u8>,
     pub(super) nonce: String,
+    /// When the first of it came.
+    pub(super) heard: Option<Instant>,
 }
 
 impl Answer {
-    /// Finds the script's words in what a command printed; `None` when it never came to speak.
+    /// Finds the script's words in what a command printed; its complaints when it never came to speak.
     pub(super) fn find(stdout: Wiped, stderr: Vec<u8>, nonce: &str) -> Result<Self, Vec<u8>> {
         let greeting = format!("\nkubepki {nonce}\n");
         match find(&stdout, greeting.as_bytes()) {
-            Some(at) => Ok(Self { start: at + greeting.len(), stdout, stderr, nonce: nonce.to_owned() }),
+            Some(at) => Ok(Self { start: at + greeting.len(), stdout, stderr, nonce: nonce.to_owned(), heard: None }),
             None => Err(stderr),
         }
     }

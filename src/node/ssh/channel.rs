@@ -4,7 +4,7 @@
 //! opposite. So everything that can move is moved in turn, and only when nothing can, the socket is waited for.
 
 use std::io::{ErrorKind, Read, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ssh2::Channel;
 use zeroize::Zeroizing;
@@ -38,6 +38,8 @@ pub(super) struct Output {
     pub(super) status: Option<i32>,
     /// Signal that ended it, without `SIG`.
     pub(super) signal: Option<String>,
+    /// When the first of it came.
+    pub(super) heard: Option<Instant>,
 }
 
 /// Why there is no output.
@@ -119,12 +121,13 @@ struct Talk<'a> {
     most: usize,
     stdout: Wiped,
     stderr: Vec<u8>,
+    heard: Option<Instant>,
 }
 
 impl<'a> Talk<'a> {
     fn new(command: &Command<'a>, ends: bool) -> Self {
         let input = Input { pieces: command.input, at: 0, ends, told: false };
-        Self { input, most: command.most, stdout: Wiped::default(), stderr: Vec::new() }
+        Self { input, most: command.most, stdout: Wiped::default(), stderr: Vec::new(), heard: None }
     }
 
     /// Talks until the command has said everything (false) or `is_ready` says that it is enough (true).
@@ -143,6 +146,7 @@ impl<'a> Talk<'a> {
                 if self.stdout.len() + count > self.most {
                     return Err(Trouble::TooMuch(self.most));
                 }
+                self.heard.get_or_insert_with(Instant::now);
                 self.stdout.push(&chunk[..count]);
                 moved = true;
             }
@@ -179,7 +183,7 @@ impl<'a> Talk<'a> {
         // Dropping the channel would do that too, but not come back to what could be sent only in part.
         link.drive(patience, |_| channel.close())?;
         let (stdout, stderr) = (std::mem::take(&mut self.stdout), std::mem::take(&mut self.stderr));
-        Ok(Output { stdout, stderr, status, signal })
+        Ok(Output { stdout, stderr, status, signal, heard: self.heard })
     }
 }
 

@@ -25,12 +25,13 @@ fn answer(stdout: &[u8], stderr: &[u8]) -> Option<Answer> {
 
 /// The files below `top` by such an answer; `None` when it makes no sense.
 pub fn files(top: &Path, stdout: &[u8], stderr: &[u8], careful: bool) -> Option<Vec<Found>> {
-    records::parse(&answer(stdout, stderr)?, careful).map(|records| reading::walked(top, records))
+    let answer = answer(stdout, stderr)?;
+    records::parse(answer.words(), &answer, careful).map(|records| reading::walked(top, records))
 }
 
 /// The machine's facts by such an answer, in words.
 pub fn facts(stdout: &[u8]) -> Option<String> {
-    facts::parse(&answer(stdout, b"")?).map(|told| format!("{told:?}"))
+    facts::parse(&mut answer(stdout, b"")?.words(), NONCE).map(|told| format!("{told:?}"))
 }
 
 /// What is said about a lock in whose file `text` stands.

@@ -73,7 +73,7 @@ pub(super) fn lock(shell: &Arc<Shell>, path: &Path, owner: &LockOwner) -> anyhow
                 link.held.push(Held { token: token.clone(), channel });
             }
         }
-        Stay::Ended(Output { stdout, stderr, status, signal }) => {
+        Stay::Ended(Output { stdout, stderr, status, signal, .. }) => {
             return Err(match Answer::find(stdout, stderr, &message.nonce) {
                 Ok(answer) => refused(shell, path, owner, &answer),
                 Err(complaints) => shell.speechless(&complaints, &Ending { status, signal }),

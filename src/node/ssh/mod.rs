@@ -33,6 +33,7 @@ mod program;
 mod reading;
 mod records;
 mod shell;
+mod tables;
 mod trouble;
 mod wiped;
 mod writing;
@@ -74,6 +75,10 @@ impl Node for SshNode {
 
     fn read(&self, queries: &[Query]) -> anyhow::Result<Vec<Found>> {
         reading::read(&self.shell, queries)
+    }
+
+    fn survey(&self, queries: &[Query]) -> anyhow::Result<(NodeFacts, Vec<Found>)> {
+        reading::survey(&self.shell, queries)
     }
 
     fn apply(&self, effect: &Effect<'_>) -> anyhow::Result<()> {

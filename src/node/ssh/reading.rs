@@ -9,12 +9,14 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use super::answer::{Answer, Words};
 use super::command::{Message, scripts};
+use super::facts::{self, Began, Told};
 use super::records::{Content, Gone, Kind, Record, parse};
 use super::shell::{self, Shell};
 use crate::error::Failure;
 use crate::node::reading::{DEEPEST, too_large};
-use crate::node::{Found, FoundState, LARGEST_FILE, Metadata, Query};
+use crate::node::{Found, FoundState, LARGEST_FILE, Metadata, NodeFacts, Query};
 
 /// All files of one answer together (bytes).
 const MOST: usize = 256 * 1024 * 1024;
@@ -31,26 +33,89 @@ struct Question {
 
 /// Answers `queries` in order.
 pub(super) fn read(shell: &Shell, queries: &[Query]) -> anyhow::Result<Vec<Found>> {
-    let mut questions = Vec::new();
-    let mut places = Vec::new();
-    for query in queries {
-        let (kind, path) = match query {
-            Query::File(path) => ("file", path),
-            Query::Metadata(path) => ("metadata", path),
-            Query::Folder(path) => ("folder", path),
-            Query::Tree(path) => ("tree", path),
-        };
-        places.push(match impossible(path) {
-            Some(reason) => Err(unreadable(path, reason)),
-            None => {
-                questions.push(Question { kind, path: path.components().collect(), depth: 0 });
-                Ok(questions.len() - 1)
-            }
-        });
+    let asked = Asked::of(queries);
+    let records = if asked.questions.is_empty() { Vec::new() } else { ask_once(shell, &asked.questions, false)? };
+    found_of(shell, queries, asked, records)
+}
+
+/// Who the node is and the answers to `queries`, with one question to it where that is enough.
+pub(super) fn survey(shell: &Shell, queries: &[Query]) -> anyhow::Result<(NodeFacts, Vec<Found>)> {
+    // A login takes longer than clocks may be apart.
+    shell.connect()?;
+    let asked = Asked::of(queries);
+    // Most log in as root. Whoever does not is asked once more, as root.
+    let message = survey_message(&asked.questions, true)?;
+    let began = Began::now();
+    if let Some(answer) = shell.ask_as_user(&scripts::SURVEY, &message, MOST)? {
+        let mut words = answer.words();
+        let told = facts::told(shell, &answer, &mut words)?;
+        shell.learn(told.uid());
+        if told.uid() == 0 {
+            return surveyed(shell, queries, asked, (told, began), (words, &answer));
+        }
     }
-    let mut answers = ask(shell, &questions)?;
+    let message = survey_message(&asked.questions, false)?;
+    let began = Began::now();
+    let answer = shell.ask(&scripts::SURVEY, &message, &[], MOST, shell::Kind::Reads)?;
+    let mut words = answer.words();
+    let told = facts::told(shell, &answer, &mut words)?;
+    surveyed(shell, queries, asked, (told, began), (words, &answer))
+}
+
+fn surveyed(
+    shell: &Shell,
+    queries: &[Query],
+    asked: Asked,
+    (told, began): (Told, Began),
+    (words, answer): (Words<'_>, &Answer),
+) -> anyhow::Result<(NodeFacts, Vec<Found>)> {
+    let records = records_of(shell, words, answer, asked.questions.len(), false)?;
+    let facts = began.facts(told, answer);
+    Ok((facts, found_of(shell, queries, asked, records)?))
+}
+
+fn survey_message(questions: &[Question], only_as_root: bool) -> anyhow::Result<Message> {
+    let mut message = Message::new(&scripts::SURVEY)?;
+    message.add(if only_as_root { "1" } else { "" });
+    put(&mut message, questions, false);
+    Ok(message)
+}
+
+/// Queries as questions to the script.
+struct Asked {
+    questions: Vec<Question>,
+    /// For each query the number of its question, or what is known without asking.
+    places: Vec<Result<usize, Found>>,
+}
+
+impl Asked {
+    fn of(queries: &[Query]) -> Self {
+        let mut asked = Self { questions: Vec::new(), places: Vec::new() };
+        for query in queries {
+            let (kind, path) = match query {
+                Query::File(path) => ("file", path),
+                Query::Metadata(path) => ("metadata", path),
+                Query::Folder(path) => ("folder", path),
+                Query::Tree(path) => ("tree", path),
+            };
+            asked.places.push(match impossible(path) {
+                Some(reason) => Err(unreadable(path, reason)),
+                None => {
+                    asked.questions.push(Question { kind, path: path.components().collect(), depth: 0 });
+                    Ok(asked.questions.len() - 1)
+                }
+            });
+        }
+        asked
+    }
+}
+
+/// What was found, in the order of `queries`.
+fn found_of(shell: &Shell, queries: &[Query], asked: Asked, records: Vec<Record>) -> anyhow::Result<Vec<Found>> {
+    let questions = asked.questions;
+    let mut answers = sorted(shell, &questions, records)?;
     let mut found = Vec::new();
-    for (query, place) in queries.iter().zip(places) {
+    for (query, place) in queries.iter().zip(asked.places) {
         let number = match place {
             Ok(number) => number,
             Err(unreadable) => {
@@ -84,8 +149,7 @@ fn impossible(path: &Path) -> Option<&'static str> {
 }
 
 /// The records for each question. What was unclear is asked again with care.
-fn ask(shell: &Shell, questions: &[Question]) -> anyhow::Result<Vec<Vec<Record>>> {
-    let mut records = if questions.is_empty() { Vec::new() } else { ask_once(shell, questions, false)? };
+fn sorted(shell: &Shell, questions: &[Question], mut records: Vec<Record>) -> anyhow::Result<Vec<Vec<Record>>> {
     let unclear: Vec<usize> = (0..records.len()).filter(|index| records[*index].content.is_unclear()).collect();
     if !unclear.is_empty() {
         let again: Vec<Question> = unclear
@@ -114,6 +178,13 @@ fn ask(shell: &Shell, questions: &[Question]) -> anyhow::Result<Vec<Vec<Record>>
 
 fn ask_once(shell: &Shell, questions: &[Question], careful: bool) -> anyhow::Result<Vec<Record>> {
     let mut message = Message::new(&scripts::READ)?;
+    put(&mut message, questions, careful);
+    let answer = shell.ask(&scripts::READ, &message, &[], MOST, shell::Kind::Reads)?;
+    records_of(shell, answer.words(), &answer, questions.len(), careful)
+}
+
+/// Adds the questions, as the script takes them.
+fn put(message: &mut Message, questions: &[Question], careful: bool) {
     message.add(if careful { "1" } else { "" });
     message.add(LARGEST_FILE.to_string()).add(DEEPEST.to_string()).add(questions.len().to_string());
     for question in questions {
@@ -122,9 +193,18 @@ fn ask_once(shell: &Shell, questions: &[Question], careful: bool) -> anyhow::Res
             message.add(question.depth.to_string());
         }
     }
-    let answer = shell.ask(&scripts::READ, &message, &[], MOST, shell::Kind::Reads)?;
-    let records =
-        parse(&answer, careful).filter(|records| records.iter().all(|record| record.question < questions.len()));
+}
+
+/// The records that `words` of the answer are, each of one of so many questions.
+fn records_of(
+    shell: &Shell,
+    words: Words<'_>,
+    answer: &Answer,
+    questions: usize,
+    careful: bool,
+) -> anyhow::Result<Vec<Record>> {
+    let parsed = parse(words, answer, careful);
+    let records = parsed.filter(|records| records.iter().all(|record| record.question < questions));
     records.ok_or_else(|| {
         Failure::failed(format!("{}: the answer broke off while files were read: {}", shell.node, answer.reason()))
             .hint("run the command again; the node needs stat, cat, readlink and od (coreutils or busybox)")
@@ -185,7 +265,9 @@ fn tree(
         }
         let inside = link.path.strip_prefix(path).map_or_else(|_| link.path.clone(), |rest| top.join(rest));
         let question = Question { kind: "tree", path: inside.components().collect(), depth: link.depth };
-        let records = ask(shell, std::slice::from_ref(&question))?.pop().unwrap_or_default();
+        let questions = std::slice::from_ref(&question);
+        let records = ask_once(shell, questions, false)?;
+        let records = sorted(shell, questions, records)?.pop().unwrap_or_default();
         walk.start(&link.path, &question.path, &link.identity, link.depth, records);
     }
     walk.found.sort_by(|a, b| a.path.cmp(&b.path));

@@ -108,10 +108,10 @@ impl Stat {
     }
 }
 
-/// Takes an answer apart; `None` when it is not complete.
-pub(super) fn parse(answer: &Answer, careful: bool) -> Option<Vec<Record>> {
+/// Takes the rest of an answer apart, `words`; `None` when it is not complete.
+pub(super) fn parse(words: Words<'_>, answer: &Answer, careful: bool) -> Option<Vec<Record>> {
     let mut reader = Reader {
-        words: answer.words(),
+        words,
         nonce: &answer.nonce,
         complaints: sections(answer.complaints(), &answer.nonce),
         careful,

@@ -119,10 +119,8 @@ impl Shell {
         let line = script.command_line(self.as_root(&mut state)?);
         let input = [message.bytes(), content];
         let output = self.run(&mut state, &Command { line: &line, input: &input, most }, kind)?;
-        let end = Ending { status: output.status, signal: output.signal };
         drop(state);
-        Answer::find(output.stdout, output.stderr, &message.nonce)
-            .map_err(|complaints| self.speechless(&complaints, &end))
+        self.answer(output, message)
     }
 
     /// Runs `script` as the user who logged in, as long as it is not known whether that is root; `None` once it is.
@@ -141,9 +139,16 @@ impl Shell {
         }
         let line = script.command_line(false);
         let output = self.run(&mut state, &Command { line: &line, input: &[message.bytes()], most }, Kind::Reads)?;
+        self.answer(output, message).map(Some)
+    }
+
+    /// What a script said.
+    fn answer(&self, output: Output, message: &Message) -> anyhow::Result<Answer> {
         let end = Ending { status: output.status, signal: output.signal };
-        let answer = Answer::find(output.stdout, output.stderr, &message.nonce);
-        answer.map(Some).map_err(|complaints| self.speechless(&complaints, &end))
+        let found = Answer::find(output.stdout, output.stderr, &message.nonce);
+        let mut answer = found.map_err(|complaints| self.speechless(&complaints, &end))?;
+        answer.heard = output.heard;
+        Ok(answer)
     }
 
     /// Remembers the user id that scripts run with when they do not become root.
@@ -236,9 +241,7 @@ impl Shell {
         let line = scripts::WHO.command_line(false);
         let command = Command { line: &line, input: &[message.bytes()], most: MOST_WORDS };
         let output = self.run(state, &command, Kind::Reads)?;
-        let end = Ending { status: output.status, signal: output.signal };
-        let answer = Answer::find(output.stdout, output.stderr, &message.nonce)
-            .map_err(|complaints| self.speechless(&complaints, &end))?;
+        let answer = self.answer(output, &message)?;
         let uid = answer.words().text_line().and_then(|line| line.strip_prefix("uid ")?.parse::<u32>().ok());
         let Some(uid) = uid else {
             return Err(Failure::failed(format!("{}: does not tell its user: {}", self.node, answer.reason())).into());

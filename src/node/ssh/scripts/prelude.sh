@@ -1,5 +1,4 @@
-# Opens every script: a predictable shell, how data comes in and how answers go out.
-# Data comes on standard input only, one value a line, in the %b notation of printf.
+# Opens every script: a predictable shell, and how answers go out.
 LC_ALL=C TZ=UTC0
 login_path=$PATH
 PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin:/run/current-system/sw/bin
@@ -8,18 +7,6 @@ unset CDPATH POSIXLY_CORRECT
 umask 077
 nl='
 '
-
-# Reads one value into the variable $1. `read` takes byte by byte, so nothing of what follows is lost.
-take() {
-  IFS= read -r value || exit 3
-  case $value in
-  *\\*)
-    value=$(printf '%b.' "$value")
-    value=${value%.}
-    ;;
-  esac
-  eval "$1=\$value"
-}
 
 # Answers with a word and a text of any bytes.
 say() {
@@ -45,7 +32,3 @@ fine() {
   printf 'done\n'
   exit 0
 }
-
-# Whatever the login shell printed before this line is not ours.
-take nonce
-printf '\nkubepki %s\n' "$nonce"

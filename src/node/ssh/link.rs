@@ -181,7 +181,8 @@ impl Link {
 
     /// Sends a sign of life when it is time for one.
     pub(super) fn tend(&mut self) -> Result<(), Trouble> {
-        if self.sent.elapsed() < self.keepalive {
+        // In the middle of a key exchange it would be one message too many (RFC 4253 section 7.1).
+        if self.sent.elapsed() < self.keepalive || !self.session.authenticated() {
             return Ok(());
         }
         // The other side answers these: three of them unanswered, and nobody is there.

@@ -94,6 +94,12 @@ pub fn run(args: &RepairCertsArgs, session: &mut Session) -> anyhow::Result<Exit
             .hint("`kubepki revoke --list` shows the entries; --delete takes one back, --not-before now spares what comes after")
             .into());
     }
+    if let Some(reason) = repair.ended.as_ref().filter(|_| sight.is_live) {
+        let message = format!("nothing was changed, because nothing could get well: {reason}");
+        return Err(Failure::failed(message)
+            .hint("what it signed stays good when it is renewed with its own key")
+            .into());
+    }
     tell(session, &repair);
     if !repair.does_something() {
         return nothing(session, &sight, &repair);

@@ -338,6 +338,22 @@ fn an_authority_whose_time_is_over_is_only_renewed_when_forced_and_keeps_its_key
     assert_eq!(key(&made), old);
 }
 
+#[test]
+fn whoever_trusts_an_authority_whose_time_is_over_is_not_given_the_same_once_more() {
+    let made = made();
+    let root = made.stage.at("root");
+    let root = root.to_str().unwrap();
+    let words = ["rotate-certs", "--root", root, "--only", "cluster-ca", "--same-key", "--ca-validity", "2s", "--yes"];
+    made.stage.run(&words).expect(0);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let before = picture(&made.stage.at("root"), &["etc/kubernetes/tmp"]);
+    let run = repair(&made, &["--yes"]).expect(1);
+    assert!(run.err.contains("nothing was changed") && run.err.contains("--force"), "{}", run.err);
+    assert_eq!(before, picture(&made.stage.at("root"), &["etc/kubernetes/tmp"]));
+    repair(&made, &["--yes", "--force", "-o", "none"]).expect(0);
+    assert!(repair(&made, &["--yes"]).expect(0).err.contains(NOTHING));
+}
+
 /// Numbers that look random and are the same in every run.
 struct Dice(u64);
 

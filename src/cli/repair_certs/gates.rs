@@ -2,6 +2,7 @@
 //! whole when it had to be brought back.
 
 use super::RepairCertsArgs;
+use super::approval;
 use super::course::command_for;
 use super::sight::Sight;
 use crate::apply::journal::Journal;
@@ -106,10 +107,11 @@ pub(super) fn restart(session: &Session, sight: &Sight, components: &[(String, S
     Ok(())
 }
 
-/// Looks again, until nothing that this repair mends is left, or it is clear that something stays.
+/// Looks again, until nothing that this repair mends is left, or it is clear that something stays. A kubelet that was down asks
+/// for a serving certificate only now that it runs: that is approved as what was planned.
 ///
 /// # Errors
-/// When a node cannot be read any more.
+/// When a node cannot be read any more, or a kubelet does not come to serve.
 pub(super) fn settled(
     args: &RepairCertsArgs,
     session: &Session,
@@ -119,10 +121,18 @@ pub(super) fn settled(
     let looks = if sight.is_live { LOOKS } else { 1 };
     let is_known =
         |fault: &Fault| before.left().iter().any(|known| known.node == fault.node && known.path == fault.path);
+    let mut approved: Vec<String> = before.approvals.clone();
     for round in 1.. {
         let after = sight.look(args, session).map_err(|error| {
             error.context(Failure::partial("everything was written, but cannot be looked at").hint("run it again"))
         })?;
+        let waiting = after.approvals.iter().filter(|name| sight.is_live && !approved.contains(name));
+        let waiting: Vec<String> = waiting.cloned().collect();
+        if !waiting.is_empty() {
+            approval::approve(session, sight, &waiting)?;
+            approved.extend(waiting);
+            continue;
+        }
         if round >= looks || after.faults.iter().all(is_known) || !session.wait(PAUSE) {
             return Ok(after);
         }

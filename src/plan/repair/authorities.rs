@@ -38,6 +38,8 @@ struct Authority {
     key: Option<KeySource>,
     /// Id of the certificate that takes its place with the same key.
     renewed: Option<(String, OffsetDateTime, OffsetDateTime)>,
+    /// Whether its time is over.
+    has_ended: bool,
     /// Why nothing is done with it.
     blocked: Option<String>,
 }
@@ -90,7 +92,7 @@ impl Authorities {
         let has_ended = certificate.not_after() < builder.request.now;
         let blocked = guess.filter(|_| !builder.request.force);
         let bundle = healthy_bundle(builder, id, &certificate);
-        let mut authority = Authority { id, certificate, bundle, key, renewed: None, blocked };
+        let mut authority = Authority { id, certificate, bundle, key, renewed: None, has_ended, blocked };
         if has_ended && authority.blocked.is_none() {
             authority.renew(builder);
         } else if authority.certificate.not_before() > builder.request.now {
@@ -137,9 +139,23 @@ impl Authorities {
         authority.signs(builder)
     }
 
-    /// What peers trust of an authority.
-    pub(super) fn bundle(&self, id: &str) -> Option<Vec<CertificateRef>> {
-        self.0.iter().find(|authority| authority.id == id).map(Authority::trusted)
+    /// What peers trust of the cluster's authority.
+    pub(super) fn bundle(&self) -> Result<Vec<CertificateRef>, String> {
+        let missing =
+            "the cluster's authority is not here: bring ca.crt back from a control-plane node, or from a backup";
+        let authority = self.0.iter().find(|authority| authority.id == "ca").ok_or(missing)?;
+        match &authority.blocked {
+            // Trust in what has ended helps nobody.
+            Some(reason) if authority.has_ended => Err(reason.clone()),
+            _ => Ok(authority.trusted()),
+        }
+    }
+
+    /// Why nothing that runs can get well: the time of an authority on which everything depends is over, and stays so.
+    pub(super) fn ended(&self) -> Option<String> {
+        let vital = self.0.iter().filter(|authority| ["ca", "etcd-ca"].contains(&authority.id) && authority.has_ended);
+        let reasons: Vec<&str> = vital.filter_map(|authority| authority.blocked.as_deref()).collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
     /// Whether trust in an authority has to be written anew wherever it is.
@@ -181,13 +197,21 @@ impl Authority {
     fn renew(&mut self, builder: &mut Builder<'_>) {
         let id = self.id;
         let scope = if id == "ca" { "cluster-ca" } else { id };
-        let Some(key) = self.key.clone().filter(|_| builder.request.force && self.certificate.is_self_issued()) else {
-            self.blocked = Some(format!(
-                "`{id}` ended on {}: --force renews it with its own key here; a cluster that still answers takes `kubepki \
-                 rotate-certs --only {scope} --same-key`",
-                self.certificate.not_after().date()
-            ));
-            return;
+        let ended = format!("`{id}` ended on {}", self.certificate.not_after().date());
+        let key = match self.key.clone() {
+            None => Err(format!("{ended}, and its key is not here: {ELSEWHERE}")),
+            Some(_) if !self.certificate.is_self_issued() => {
+                Err(format!("{ended}, and another authority signs it: {ELSEWHERE}"))
+            }
+            Some(_) if !builder.request.force => Err(format!(
+                "{ended}: --force renews it with its own key here; a cluster that still answers takes `kubepki rotate-certs \
+                 --only {scope} --same-key`"
+            )),
+            Some(key) => Ok(key),
+        };
+        let key = match key {
+            Ok(key) => key,
+            Err(reason) => return self.blocked = Some(reason),
         };
         let old = &self.certificate;
         let (not_before, not_after) =

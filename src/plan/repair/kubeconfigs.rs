@@ -34,8 +34,7 @@ impl Builder<'_> {
         let needs_client = whole || touches(|member| matches!(member, Member::User(..) | Member::Whole));
         let needs_trust =
             whole || touches(|member| matches!(member, Member::Cluster(..))) || authorities.is_renewed("ca");
-        let trusted =
-            authorities.bundle("ca").ok_or("the cluster's authority is not here: bring it back from a backup")?;
+        let trusted = authorities.bundle()?;
         let name = format!("{}/{id}", self.node(node).name);
         let (mut end, mut client) = (None, None);
         let mut source = "";

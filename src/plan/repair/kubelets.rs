@@ -73,10 +73,7 @@ impl<'a> Builder<'a> {
         if needs_store {
             done.push(self.store(authorities, node, &places)?);
         }
-        let trusted = || {
-            let known = authorities.bundle("ca");
-            known.ok_or("the cluster's authority is not here: bring ca.crt back from a control-plane node")
-        };
+        let trusted = || authorities.bundle();
         if needs_conf {
             let plan = KubeconfigPlan::OfKubelet {
                 server: self.server_of(node, &places)?,
@@ -89,7 +86,7 @@ impl<'a> Builder<'a> {
             done.push("kubelet.conf is made again and points to it".to_owned());
         } else if let (Some(conf), Some(user), true) = (conf, user, needs_trust) {
             let clusters = conf.clusters_of(&user.name).map(|cluster| Ok((cluster.name.clone(), trusted()?)));
-            let authorities = clusters.collect::<Result<_, &str>>()?;
+            let authorities = clusters.collect::<Result<_, String>>()?;
             let plan = KubeconfigPlan::Existing { authorities, clients: Vec::new() };
             let content = (FileContent::Kubeconfig(plan), SECRET);
             self.write(node, Stage::Kubelets, (&places.conf, CONF), content, None)?;

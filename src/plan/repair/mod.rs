@@ -144,6 +144,8 @@ pub struct Repair {
     pub blueprint: Blueprint,
     /// Why nothing of it would last: entries of the ledger of revocations that would take new certificates back at once.
     pub refusal: Option<String>,
+    /// Why nothing that runs can get well by it: the time of the cluster's authority, or of etcd's, is over and stays so.
+    pub ended: Option<String>,
     /// Nodes (of the snapshot) whose kubelets wait for somebody to approve their requests, or will.
     pub approvals: Vec<String>,
 }
@@ -200,5 +202,5 @@ pub fn plan(snapshot: &Snapshot, request: &Request<'_>) -> Repair {
     approvals.dedup();
     let faults: Vec<Fault> = cases.into_iter().flat_map(|case: Case<'_>| case.faults).collect();
     let blueprint = builder.finish(&faults);
-    Repair { faults, blueprint, refusal, approvals }
+    Repair { faults, blueprint, refusal, ended: authorities.ended(), approvals }
 }

@@ -22,6 +22,7 @@ mod kubelets;
 mod leftovers;
 mod material;
 mod round;
+mod successors;
 mod trusted;
 mod visitors;
 

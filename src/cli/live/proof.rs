@@ -121,7 +121,7 @@ fn believes(node: &TargetNode, path: &Path) -> Result<(), String> {
 }
 
 /// The text of a static pod's manifest; empty where there is none.
-fn manifest(node: &TargetNode, program: &str) -> Result<String, String> {
+pub(super) fn manifest(node: &TargetNode, program: &str) -> Result<String, String> {
     let folder = node.layout.kubernetes_dir.as_deref().unwrap_or(Path::new("/etc/kubernetes"));
     let found = read(node, Query::File(folder.join(format!("manifests/{program}.yaml"))))?;
     Ok(match &found.state {

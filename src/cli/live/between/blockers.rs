@@ -1,7 +1,8 @@
 //! Right before the old is dropped: who still needs it.
 //!
 //! Files of the cluster, client certificates that the cluster issued lately, clients that come with an old one right now, pods
-//! and Secrets with tokens of the old key stop the operation, unless it is told to go on. What belongs to others, in the cluster or in people's folders, is told of.
+//! and Secrets with tokens of the old key stop the operation, unless it is told to go on. What belongs to others, in the cluster or
+//! in people's folders, is told of.
 
 use time::OffsetDateTime;
 
@@ -10,6 +11,7 @@ use super::copies::some_of;
 use super::leftovers;
 use super::material::Keys;
 use super::round::Round;
+use super::successors;
 use super::visitors;
 use crate::error::{ExitCode, Failure};
 use crate::live::api_server::ApiServer;
@@ -28,7 +30,7 @@ pub(super) fn settle(round: &Round<'_>, letting: Letting) -> anyhow::Result<()> 
     }
     let mut blockers = left.files;
     blockers.extend(certificates(round)?);
-    blockers.extend(visitors::look(round)?);
+    blockers.extend(visitors::look(round, &successors::of(round, &left.new_ends, switched_at(round)))?);
     if let Some(keys) = &round.material.keys {
         let is_at_once = letting.wait_for_tokens.is_some_and(|length| length.duration().is_zero());
         let secrets = secrets(round, keys)?;

@@ -6,6 +6,8 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use time::OffsetDateTime;
+
 use super::material::{Exchange, Leg, changes_in};
 use super::round::Round;
 use crate::cli::target::TargetNode;
@@ -26,6 +28,8 @@ pub(super) struct Leftovers {
     pub(super) files: Vec<String>,
     /// Files of people.
     pub(super) people: Vec<String>,
+    /// When the leaves end that were found and are of the new authorities already.
+    pub(super) new_ends: Vec<OffsetDateTime>,
 }
 
 /// Looks through all nodes of the target.
@@ -49,6 +53,7 @@ pub(super) fn look(round: &Round<'_>) -> anyhow::Result<Leftovers> {
         let found = found?;
         all.files.extend(found.files);
         all.people.extend(found.people);
+        all.new_ends.extend(found.new_ends);
     }
     Ok(all)
 }
@@ -60,6 +65,7 @@ fn own_leg<'r>(round: &'r Round<'_>, node: &TargetNode) -> Option<&'r Leg<'r>> {
 /// The authorities that go, and those that come.
 struct Old {
     old: Vec<Certificate>,
+    new: Vec<Certificate>,
     old_set: AuthoritySet,
     new_set: AuthoritySet,
 }
@@ -71,7 +77,18 @@ impl Old {
             old_set = old_set.with(&exchange.going());
             new_set = new_set.with(&exchange.coming());
         }
-        Self { old: old_set.certificates(), old_set, new_set }
+        Self { old: old_set.certificates(), new: new_set.certificates(), old_set, new_set }
+    }
+
+    /// When the leaves of new authorities in the file end.
+    fn new_ends(&self, artifact: &Artifact) -> Vec<OffsetDateTime> {
+        let Some(content) = artifact.content() else { return Vec::new() };
+        let users = content.kubeconfig.iter().flatten().flat_map(|config| &config.users);
+        let all = content.certificates().chain(users.flat_map(|user| user.certificate.certificates()));
+        let is_new = |leaf: &&Certificate| {
+            !leaf.is_ca() && self.new.iter().any(|authority| issued(leaf, authority) == Signature::Good)
+        };
+        all.filter(is_new).map(Certificate::not_after).collect()
     }
 
     fn has_signed(&self, certificate: &Certificate) -> bool {
@@ -112,6 +129,7 @@ fn on_node(node: &TargetNode, leg: Option<&Leg<'_>>, old: &Old) -> anyhow::Resul
     let mut told: HashSet<&Path> = HashSet::new();
     for artifact in seen.artifacts.iter().filter(|artifact| !artifact.is_missing()) {
         let path = artifact.path.as_path();
+        found.new_ends.extend(old.new_ends(artifact));
         let will_change = leg.is_some_and(|(_, journal)| changes_in(journal, path, Phase::DropOld));
         let is_spare = is_dated_client(path) && !in_use.contains(path);
         if will_change || is_spare || is_ours(node, path) || !told.insert(path) {

@@ -53,6 +53,11 @@ impl Exchange {
         set(&self.start).with(&set(&self.end))
     }
 
+    /// Those that are trusted before and after.
+    pub(super) fn staying(&self) -> AuthoritySet {
+        set(&self.end).without(&self.coming())
+    }
+
     /// Those that go, readable ones.
     pub(super) fn going_certificates(&self) -> Vec<Certificate> {
         self.going().certificates()
@@ -202,6 +207,7 @@ mod tests {
         let exchange = Exchange { start: ders(&["o", "x"]), both: ders(&["o", "x", "n"]), end: ders(&["n", "x"]) };
         assert_eq!(exchange.going(), set(&ders(&["o"])));
         assert_eq!(exchange.coming(), set(&ders(&["n"])));
+        assert_eq!(exchange.staying(), set(&ders(&["x"])));
         assert_eq!(exchange.all(), set(&ders(&["n", "o", "x"])));
     }
 

@@ -3,9 +3,10 @@
 //! Kubelets, leaders and controllers come every few seconds. A certificate whose end falls into the same span as that of a
 //! new one cannot be told from it; nobody is blamed for those.
 
+use std::ops::RangeInclusive;
+
 use time::Duration;
 
-use super::material::Exchange;
 use super::round::{Round, Seat};
 use crate::error::{ExitCode, Failure};
 use crate::live::client_lives::{ClientLives, Visits};
@@ -15,18 +16,19 @@ use crate::report::time_text::duration;
 /// For how long it is watched who comes; kubelets renew their leases every ten seconds.
 const WATCH: Duration = Duration::seconds(12);
 
-/// Those who come, each API server on its own, in words.
+/// Those who come, each API server on its own, in words. `known` is what is left of certificates of the new CA.
+///
+/// Those of whom it is not sure that they lose anything are warnings.
 ///
 /// # Errors
 /// 130 when interrupted. An API server that does not say is a warning: what else stands in the way has been asked for.
-pub(super) fn look(round: &Round<'_>) -> anyhow::Result<Vec<String>> {
+pub(super) fn look(round: &Round<'_>, known: &[RangeInclusive<Duration>]) -> anyhow::Result<Vec<String>> {
     let Some(cluster) = &round.material.cluster else { return Ok(Vec::new()) };
-    let known = known(round, cluster);
     let first: Vec<(&Seat<'_>, ClientLives)> =
         round.servers().filter_map(|seat| Some((seat, ask(round, seat)?))).collect();
     // What has never been since it started needs not be watched for.
     let is_silent = |lives: &ClientLives| {
-        lives.strange_since(None, &known).is_empty() && round.session.by_now() - lives.started_at > WATCH
+        lives.strange_since(None, known).is_empty() && round.session.by_now() - lives.started_at > WATCH
     };
     if first.iter().all(|(_, lives)| is_silent(lives)) {
         return Ok(Vec::new());
@@ -37,12 +39,27 @@ pub(super) fn look(round: &Round<'_>) -> anyhow::Result<Vec<String>> {
             .hint("--continue goes on, --abort takes it back")
             .into());
     }
+    let are_others_trusted = !cluster.staying().is_empty();
     let mut found = Vec::new();
     for (seat, earlier) in first {
         let Some(later) = ask(round, seat) else { continue };
-        found.extend(later.strange_since(Some(&earlier), &known).iter().map(|visits| words(seat.name(), visits)));
+        let visits = later.strange_since(Some(&earlier), known);
+        let told: Vec<String> = visits.iter().map(|visits| words(seat.name(), visits)).collect();
+        let doubt = doubt(&visits, later.refused_since(Some(&earlier)), are_others_trusted);
+        match doubt {
+            Some(doubt) => told.iter().for_each(|one| round.session.ui.warning(&format!("{one}; {doubt}"))),
+            None => found.extend(told),
+        }
     }
     Ok(found)
+}
+
+/// Why those who came may have nothing to lose.
+fn doubt(visits: &[Visits], refused: u64, are_others_trusted: bool) -> Option<&'static str> {
+    if visits.iter().map(|visits| visits.requests).sum::<u64>() <= refused {
+        return Some("as many were refused anyway, so that does not stand in the way");
+    }
+    are_others_trusted.then_some("it may be of another CA that stays trusted, so that does not stand in the way")
 }
 
 fn ask(round: &Round<'_>, seat: &Seat<'_>) -> Option<ClientLives> {
@@ -57,20 +74,6 @@ fn ask(round: &Round<'_>, seat: &Seat<'_>) -> Option<ClientLives> {
     .ok()
 }
 
-/// How long everything is still good that the new CA is known to have issued.
-fn known(round: &Round<'_>, cluster: &Exchange) -> Vec<Duration> {
-    let now = round.session.by_now();
-    let reports = round.legs.iter().flat_map(|(_, journal)| &journal.operation.nodes).flat_map(|node| &node.files);
-    let mut ends: Vec<_> = reports.filter_map(|file| file.not_after).collect();
-    let issued = round
-        .now(&|api| api.issued_certificates(&cluster.coming_certificates(), now).map_err(|error| error.to_string()));
-    match issued {
-        Ok(issued) => ends.extend(issued.into_iter().flatten().map(|one| one.not_after)),
-        Err(reason) => round.session.ui.debug(&format!("nobody says what the new CA has issued: {reason}")),
-    }
-    ends.into_iter().map(|end| end - now).collect()
-}
-
 fn words(node: &str, visits: &Visits) -> String {
     let count = counted(usize::try_from(visits.requests).unwrap_or(usize::MAX), "request");
     let left = match visits.to {
@@ -80,7 +83,7 @@ fn words(node: &str, visits: &Visits) -> String {
     };
     format!(
         "somebody still comes to kube-apiserver on {node} with an old client certificate: {count} within {} with one that is \
-         good for {left}, as none of the new CA is (its audit log tells who)",
+         good for {left}, as nothing known of the new CA is (its audit log tells who)",
         duration(WATCH)
     )
 }
@@ -88,6 +91,14 @@ fn words(node: &str, visits: &Visits) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_is_refused_already_or_may_be_another_cas_does_not_stand_in_the_way() {
+        let visits = |requests| Visits { from: Duration::DAY, to: None, requests };
+        assert_eq!(doubt(&[visits(7), visits(5)], 11, false), None);
+        assert!(doubt(&[visits(7), visits(5)], 12, false).expect("refused").contains("refused"));
+        assert!(doubt(&[visits(7)], 0, true).expect("others").contains("another CA"));
+    }
 
     #[test]
     fn it_is_told_how_long_the_old_certificate_is_still_good() {

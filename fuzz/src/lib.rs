@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use kubepki::node::probe::Endpoint;
-use kubepki::node::wire::Wire;
+use kubepki::node::wire::{NoWire, Wire};
 use kubepki::node::{Effect, Found, FoundState, LockGuard, LockOwner, Metadata, Node, NodeFacts, Query};
 use kubepki::pki::algorithm::KeyAlgorithm;
 use kubepki::pki::pem_file;
@@ -187,7 +187,7 @@ impl Node for Talker<'_> {
         anyhow::bail!("nothing is locked here")
     }
 
-    fn dial(&self, _: &str, _: u16, _: Duration) -> Result<Box<dyn Wire>, String> {
+    fn dial(&self, _: &str, _: u16, _: Duration) -> Result<Box<dyn Wire>, NoWire> {
         Ok(Box::new(Said(io::Cursor::new(self.0.to_vec()))))
     }
 }

@@ -9,6 +9,7 @@ use anyhow::anyhow;
 use super::journal::{Entry, FileState, Journal};
 use super::sha256;
 use crate::node::{Content, Effect, Found, FoundState, Node, Owner, Query};
+use crate::pki::catalog::kubelet::is_dated;
 
 /// What has become of one change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,7 +157,14 @@ pub(super) fn standings(node: &dyn Node, journal: &Journal) -> anyhow::Result<Ve
 fn standing(journal: &Journal, index: usize, found: &Found) -> Standing {
     let Some(entry) = journal.changes.get(index) else { return Standing::Both };
     let (wished, at_rest) = match entry.step.cmp(&journal.done) {
-        Ordering::Equal => return entry.standing(found),
+        Ordering::Equal => {
+            let standing = entry.standing(found);
+            let is_made = journal.begun && matches!(standing, Standing::Foreign(_));
+            return match observe(found, entry.follows()) {
+                Ok(actual) if is_made && has_moved_on(&actual, &entry.after) => Standing::After,
+                _ => standing,
+            };
+        }
         Ordering::Less => (&entry.after, Standing::After),
         Ordering::Greater => (&entry.before, Standing::Before),
     };
@@ -166,8 +174,25 @@ fn standing(journal: &Journal, index: usize, found: &Found) -> Standing {
     match observe(found, entry.follows()) {
         Err(reason) => Standing::Foreign(reason),
         Ok(actual) if same_content(&actual, wished) => at_rest,
+        Ok(actual) if entry.step < journal.done && has_moved_on(&actual, wished) => at_rest,
         Ok(actual) => Standing::Foreign(in_words(actual)),
     }
+}
+
+/// Whether the kubelet has renewed its certificate since: its link leads to a later dated file in the same folder. It does that
+/// whenever it is time, also while an operation waits for somebody.
+fn has_moved_on(actual: &FileState, wished: &FileState) -> bool {
+    let (FileState::Link { target: actual }, FileState::Link { target: wished }) = (actual, wished) else {
+        return false;
+    };
+    let dated = |target: &str| {
+        let path = Path::new(target);
+        let name = path.file_name()?.to_str().filter(|name| is_dated(name))?;
+        Some((path.parent()?.to_owned(), name.to_owned()))
+    };
+    let (Some((folder, name)), Some((other, before))) = (dated(actual), dated(wished)) else { return false };
+    let is_same_kind = name.split('-').nth(1) == before.split('-').nth(1);
+    folder == other && is_same_kind && name > before
 }
 
 fn in_words(actual: FileState) -> String {
@@ -175,5 +200,27 @@ fn in_words(actual: FileState) -> String {
         FileState::Absent => "it is gone".to_owned(),
         FileState::File { .. } => "it has another content".to_owned(),
         FileState::Link { target } => format!("it is a symbolic link to {target}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kubelet_that_has_renewed_its_certificate_has_moved_on() {
+        let link = |target: &str| FileState::Link { target: target.to_owned() };
+        let ours = link("/v/kubelet-client-2026-01-02-03-04-05.pem");
+        assert!(has_moved_on(&link("/v/kubelet-client-2026-02-01-00-00-00.pem"), &ours));
+        for other in [
+            "/v/kubelet-client-2026-01-02-03-04-05.pem",
+            "/v/kubelet-client-2025-12-31-00-00-00.pem",
+            "/v/kubelet-server-2026-02-01-00-00-00.pem",
+            "/w/kubelet-client-2026-02-01-00-00-00.pem",
+            "/v/other.pem",
+        ] {
+            assert!(!has_moved_on(&link(other), &ours), "{other}");
+        }
+        assert!(!has_moved_on(&FileState::Absent, &ours));
     }
 }

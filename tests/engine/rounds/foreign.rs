@@ -4,8 +4,8 @@ use kubepki::error::{ExitCode, exit_code, hints};
 
 use super::stop;
 use super::world::{
-    API_SERVER, BUNDLE, CONTROLLER, DATED, Deed, Ends, Log, Outcome, SIGNING, before, carry_out, journals, operate,
-    trees,
+    API_SERVER, BUNDLE, CONTROLLER, CURRENT, DATED, Deed, Ends, Log, Outcome, SIGNING, before, carry_out, journals,
+    operate, trees,
 };
 use crate::support::mortal::Fate;
 use crate::support::root::TestRoot;
@@ -106,4 +106,30 @@ fn a_damaged_copy_is_told_by_the_way_that_needs_it_before_anything_changes() {
     let error = carry_out(&roots, Deed::Abort, &Fate::never(), &Log::default()).unwrap_err();
     assert!(format!("{error:#}").contains("stage/0001 is missing or damaged"), "{error:#}");
     carry_out(&roots, Deed::Continue, &Fate::never(), &Log::default()).unwrap();
+}
+
+#[test]
+fn a_kubelet_that_renews_its_certificate_on_the_way_stops_neither_way() {
+    const LATER: &str = "/var/lib/kubelet/pki/kubelet-client-2026-03-01-00-00-00.pem";
+    let renewed = || {
+        let roots = stopped_at(4);
+        roots[0].put(LATER, "the kubelet's own", 0o600);
+        std::fs::remove_file(roots[0].at(CURRENT)).unwrap();
+        roots[0].link(CURRENT, LATER);
+        roots
+    };
+    let leads_to = |roots: &[TestRoot]| std::fs::read_link(roots[0].at(CURRENT)).unwrap();
+    let roots = renewed();
+    assert_eq!(carry_out(&roots, Deed::Continue, &Fate::never(), &Log::default()).unwrap(), Outcome::Succeeded);
+    assert_eq!(leads_to(&roots), std::path::Path::new(LATER));
+    // Stopped on the way back, too, before and after the link is put back.
+    for at in (0..60).step_by(18) {
+        let roots = renewed();
+        let _ = carry_out(&roots, Deed::Abort, &Fate::new(at, true), &Log::default());
+        if journals(&roots).iter().any(Option::is_some) {
+            carry_out(&roots, Deed::Abort, &Fate::never(), &Log::default()).unwrap();
+        }
+        std::fs::remove_file(roots[0].at(LATER)).unwrap();
+        assert!(trees(&roots) == trees(&before()), "{at}");
+    }
 }

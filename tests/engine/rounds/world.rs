@@ -30,7 +30,7 @@ pub(super) const CONTROLLER: &str = "/etc/kubernetes/manifests/kube-controller-m
 pub(super) const SIGNING: &str = "/etc/kubernetes/pki/kubepki/signing/ca.key";
 pub(super) const SERVING: &str = "/etc/kubernetes/pki/apiserver.crt";
 pub(super) const CURRENT: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
-pub(super) const DATED: &str = "/var/lib/kubelet/pki/kubelet-client-2026.pem";
+pub(super) const DATED: &str = "/var/lib/kubelet/pki/kubelet-client-2026-01-01-00-00-00.pem";
 pub(super) const OLDER: &str = "/var/lib/kubelet/pki/kubelet-client-2025.pem";
 
 /// The nodes before the operation.

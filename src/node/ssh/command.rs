@@ -1,8 +1,8 @@
 //! Scripts for the node, and how they and their data get there.
 //!
 //! The login shell, whatever it is, sees one short constant line without anything that shells disagree about. The script
-//! is the first line of standard input, its data the next lines, and content the rest: nothing of an operation shows in
-//! a process list or in sudo's log, and a secret could not even by mistake.
+//! comes first on standard input, then its data, then content: nothing of an operation shows in a process list or in sudo's
+//! log, and a secret could not even by mistake.
 
 use aws_lc_rs::rand;
 

@@ -10,6 +10,7 @@ use super::connect;
 use super::jump::Jump;
 use super::link::Patience;
 use super::options::{ConfigFile, Hop, SshOptions};
+use super::settings::Settings;
 use crate::error::Failure;
 use crate::node::interrupt::Interrupt;
 
@@ -62,6 +63,7 @@ pub struct SshAccess {
     /// Held while a question is open, so that the same one is not asked twice.
     answers: Mutex<Answers>,
     jumps: Mutex<HashMap<JumpKey, Place>>,
+    settings: Settings,
     /// Rung when a place changes.
     changed: Condvar,
 }
@@ -102,12 +104,17 @@ impl SshAccess {
             interrupt,
             answers: Mutex::default(),
             jumps: Mutex::default(),
+            settings: Settings::default(),
             changed: Condvar::new(),
         })
     }
 
     pub(super) fn interrupt(&self) -> &Interrupt {
         &self.interrupt
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     pub(super) fn questions(&self) -> &dyn Questions {

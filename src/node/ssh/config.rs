@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::options::{ConfigFile, Hop, SshOptions, at_home};
 use super::program;
+use super::settings::{Said, Settings};
 use crate::error::Failure;
 
 /// Longer than any `Match exec` should take.
@@ -68,14 +69,17 @@ impl Target {
     ///
     /// # Errors
     /// When the SSH configuration is wrong, or says something that must not be ignored.
-    pub(super) fn resolve(options: &SshOptions) -> anyhow::Result<Self> {
+    pub(super) fn resolve(options: &SshOptions, settings: &Settings) -> anyhow::Result<Self> {
         // It would be read as an option of `ssh`.
         if options.host.is_empty() || options.host.starts_with('-') {
             return Err(Failure::usage(format!("{:?} is no host name", options.host)).into());
         }
         let said = match &options.config {
             ConfigFile::Nothing => None,
-            _ => ask_client(options)?,
+            config => match settings.common(config, || ask_client(&options.without_login()))? {
+                Said::OfAll(said) => said,
+                Said::OfEach => ask_client(options)?,
+            },
         };
         let mut target = Self::given(options);
         if let Some(said) = said {

@@ -32,7 +32,7 @@ pub(super) fn connect(
     access: &SshAccess,
     on_the_way: &[Hop],
 ) -> anyhow::Result<Link> {
-    let target = Target::resolve(options)?;
+    let target = Target::resolve(options, access.settings())?;
     let mut tries = Tries::new(&target, options.private_key_file.as_deref());
     loop {
         let mut link = shake_hands(node, &target, options, access, on_the_way)?;

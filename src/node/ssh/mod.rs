@@ -32,6 +32,7 @@ mod options;
 mod program;
 mod reading;
 mod records;
+mod settings;
 mod shell;
 mod tables;
 mod trouble;

@@ -57,6 +57,11 @@ pub enum Sudo {
 }
 
 impl SshOptions {
+    /// The same without user and port, which are the machine's own matter.
+    pub(super) fn without_login(&self) -> Self {
+        Self { user: None, port: None, ..self.clone() }
+    }
+
     /// Everything as the SSH configuration says.
     pub fn new(host: impl Into<String>) -> Self {
         Self {

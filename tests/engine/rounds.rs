@@ -179,7 +179,7 @@ fn stop_everywhere(deed: Deed) -> [usize; 4] {
 #[test]
 fn a_run_stopped_anywhere_can_be_finished() {
     let [finished, canceled, not_begun, _] = stop_everywhere(Deed::Continue);
-    assert!(finished > 300 && not_begun > 20 && canceled == 0, "{finished} {canceled} {not_begun}");
+    assert!(finished > 300 && not_begun > 10 && canceled == 0, "{finished} {canceled} {not_begun}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What another machine says about itself.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use time::{Duration, OffsetDateTime};
@@ -7,7 +8,6 @@ use time::{Duration, OffsetDateTime};
 use super::answer::{Answer, Words};
 use super::command::{Message, scripts};
 use super::shell::{Kind, Shell};
-use super::tables::Tables;
 use crate::error::Failure;
 use crate::node::NodeFacts;
 use crate::node::facts::is_reachable;
@@ -75,32 +75,40 @@ impl Began {
 /// # Errors
 /// When they do not.
 pub(super) fn told(shell: &Shell, answer: &Answer, words: &mut Words<'_>) -> anyhow::Result<Told> {
-    parse(words, &answer.nonce).ok_or_else(|| {
+    parse(words).ok_or_else(|| {
         Failure::failed(format!("{}: does not tell its name and clock: {}", shell.node, answer.reason())).into()
     })
 }
 
 /// Takes the words up to the one that ends the facts.
-pub(super) fn parse(words: &mut Words<'_>, nonce: &str) -> Option<Told> {
+pub(super) fn parse(words: &mut Words<'_>) -> Option<Told> {
     let (mut clock, mut uid, mut host_name) = (None, None, None);
-    let mut addresses = Vec::new();
+    let (mut preferred, mut all) = (Vec::new(), Vec::new());
     loop {
         let line = words.text_line()?;
+        let text = |counted: Option<&[u8]>| counted.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         match line.split(' ').next()? {
             "clock" => clock = Some(instant(line.strip_prefix("clock ")?)?),
             "uid" => uid = line.strip_prefix("uid ")?.parse().ok(),
-            "name" => host_name = Some(String::from_utf8_lossy(words.counted(line)?).into_owned()),
-            "tables" => {
-                let mark = format!("\ntables {nonce}\n");
-                let text = words.bytes(words.position(mark.as_bytes())?)?;
-                addresses = Tables::parse(&String::from_utf8_lossy(text)).addresses();
-                words.bytes(mark.len())?;
+            "name" => host_name = Some(text(words.counted(line))?),
+            "network" => {
+                let text = text(words.counted(line))?;
+                preferred = after_word(&text, "src");
+                all = after_word(&text, "inet");
+                all.extend(after_word(&text, "inet6"));
             }
+            "trie" => all.extend(trie(&text(words.counted(line))?)),
+            "inet6" => all.extend(inet6(&text(words.counted(line))?)),
             "done" => break,
             _ => return None,
         }
     }
-    addresses.retain(|address| is_reachable(*address));
+    let mut addresses = Vec::new();
+    for address in preferred.into_iter().chain(all).filter(|address| is_reachable(*address)) {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
     let facts = NodeFacts { host_name: host_name?, clock_skew: Duration::ZERO, addresses, uid: uid? };
     Some(Told { facts, clock: clock? })
 }
@@ -113,6 +121,27 @@ fn instant(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(seconds) * 1_000_000_000 + nanoseconds).ok()
 }
 
+/// The addresses that follow `word` in what `ip` prints.
+fn after_word(text: &str, word: &str) -> Vec<IpAddr> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let address = |word: &str| word.split('/').next().and_then(|address| address.parse().ok());
+    words.windows(2).filter(|pair| pair[0] == word).filter_map(|pair| address(pair[1])).collect()
+}
+
+/// `/proc/net/fib_trie`: an address of the machine is followed by a line that says so.
+fn trie(text: &str) -> Vec<IpAddr> {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let is_own = |line: &str| line == "/32 host LOCAL";
+    let address = |line: &str| line.strip_prefix("|-- ").and_then(|address| address.parse().ok());
+    lines.windows(2).filter(|pair| is_own(pair[1])).filter_map(|pair| address(pair[0])).collect()
+}
+
+/// `/proc/net/if_inet6`: 32 hexadecimal digits at the start of each line.
+fn inet6(text: &str) -> Vec<IpAddr> {
+    let digits = text.lines().filter_map(|line| line.split(' ').next().filter(|digits| digits.len() == 32));
+    digits.filter_map(|digits| u128::from_str_radix(digits, 16).ok()).map(|bits| IpAddr::V6(bits.into())).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::wiped::Wiped;
@@ -121,32 +150,55 @@ mod tests {
     fn told(text: &str) -> Option<Told> {
         let mut stdout = Wiped::default();
         stdout.push(format!("\nkubepki 0123\n{text}").as_bytes());
-        parse(&mut Answer::find(stdout, Vec::new(), "0123").expect("it spoke").words(), "0123")
+        parse(&mut Answer::find(stdout, Vec::new(), "0123").expect("it spoke").words())
     }
 
     fn counted(word: &str, text: &str) -> String {
         format!("{word} {}\n{text}\n", text.len())
     }
 
-    /// The tables of a machine with two addresses.
-    const TABLES: &str = "tables\nLocal:\n     |-- 10.0.0.2\n        /32 host LOCAL\n     |-- 127.0.0.1\n        /32 host LOCAL\n\
-        fd000000000000000000000000000002 03 40 00 80     eth1\n\ntables 0123\n";
-
     #[test]
-    fn name_clock_user_and_addresses_by_which_others_reach_it_are_told() {
-        let parts = [&counted("name", "cp1"), "uid 0\n", TABLES, "clock 1767323045.250000000\n", "done\n"];
-        let Told { facts, clock } = told(&parts.concat()).expect("complete");
+    fn the_address_of_the_default_route_comes_first() {
+        let text = [
+            "clock 1767323045.250000000\nuid 0\n",
+            &counted("name", "cp1"),
+            &counted(
+                "network",
+                "192.0.2.1 via 10.0.0.254 dev eth1 src 10.0.0.2 uid 0 \\    cache\n\
+                 1: lo    inet 127.0.0.1/8 scope host lo\n2: eth0    inet 172.16.0.1/24 scope global eth0\n\
+                 3: eth1    inet 10.0.0.2/24 brd 10.0.0.255\n3: eth1    inet6 fe80::1/64 scope link\n\
+                 3: eth1    inet6 fd00::2/64 scope global",
+            ),
+            "done\n",
+        ]
+        .concat();
+        let Told { facts, clock } = told(&text).expect("complete");
         let addresses: Vec<String> = facts.addresses.iter().map(ToString::to_string).collect();
-        assert_eq!(addresses, ["10.0.0.2", "fd00::2"]);
+        assert_eq!(addresses, ["10.0.0.2", "172.16.0.1", "fd00::2"]);
         assert_eq!(clock, time::macros::datetime!(2026-01-02 03:04:05.25 UTC));
         assert_eq!((facts.host_name.as_str(), facts.uid), ("cp1", 0));
     }
 
     #[test]
-    fn a_clock_without_fractions_is_taken_for_the_middle_of_its_second() {
-        let parts = [&counted("name", "w1"), "uid 1000\ntables\n\ntables 0123\nclock 1767323045.%N\ndone\n"];
-        let Told { facts, clock } = told(&parts.concat()).expect("complete");
-        assert_eq!((facts.addresses.len(), facts.uid), (0, 1000));
+    fn a_machine_without_ip_is_read_from_the_kernel() {
+        let text = [
+            "clock 1767323045.%N\nuid 1000\n",
+            &counted("name", "w1"),
+            &counted(
+                "trie",
+                "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 10.0.0.0\n        /24 link UNICAST\n     |-- 10.0.0.7\n        \
+                 /32 host LOCAL\n     |-- 127.0.0.1\n        /32 host LOCAL",
+            ),
+            &counted(
+                "inet6",
+                "fd000000000000000000000000000007 02 40 00 80 eth0\n00000000000000000000000000000001 01 80",
+            ),
+            "done\n",
+        ]
+        .concat();
+        let Told { facts, clock } = told(&text).expect("complete");
+        let addresses: Vec<String> = facts.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["10.0.0.7", "fd00::7"]);
         assert_eq!(clock, time::macros::datetime!(2026-01-02 03:04:05.5 UTC));
     }
 

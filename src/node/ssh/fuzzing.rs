@@ -31,7 +31,7 @@ pub fn files(top: &Path, stdout: &[u8], stderr: &[u8], careful: bool) -> Option<
 
 /// The machine's facts by such an answer, in words.
 pub fn facts(stdout: &[u8]) -> Option<String> {
-    facts::parse(&mut answer(stdout, b"")?.words(), NONCE).map(|told| format!("{told:?}"))
+    facts::parse(&mut answer(stdout, b"")?.words()).map(|told| format!("{told:?}"))
 }
 
 /// What is said about a lock in whose file `text` stands.

@@ -34,7 +34,6 @@ mod reading;
 mod records;
 mod settings;
 mod shell;
-mod tables;
 mod trouble;
 mod wiped;
 mod writing;

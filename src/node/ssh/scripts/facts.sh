@@ -14,8 +14,22 @@ if [ -r /proc/self/status ]; then
 fi
 uid=${uid:-$(id -u)}
 printf 'uid %s\n' "$uid"
-# The kernel's tables of addresses and routes, as kubeadm reads them too.
-printf 'tables\n'
-cat /proc/net/route /proc/net/ipv6_route /proc/net/fib_trie /proc/net/if_inet6 2>/dev/null
-printf '\ntables %s\n' "$nonce"
+if command -v ip >/dev/null; then
+  found=$(printf 'route get 192.0.2.1\nroute get 2001:db8::1\naddress show\n' | ip -force -o -batch - 2>/dev/null)
+  case $found in
+  *' inet'*) ;;
+  *)
+    # One that takes no list of commands.
+    found=$(
+      ip -o route get 192.0.2.1 2>/dev/null
+      ip -o route get 2001:db8::1 2>/dev/null
+      ip -o address show 2>/dev/null
+    )
+    ;;
+  esac
+  say network "$found"
+else
+  say trie "$(cat /proc/net/fib_trie 2>/dev/null)"
+  say inet6 "$(cat /proc/net/if_inet6 2>/dev/null)"
+fi
 printf 'done\n'
